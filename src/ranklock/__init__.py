@@ -1,0 +1,71 @@
+"""In-silico perturbation of rank-based single-cell models, with the rank-shift artefact taken out.
+
+>>> import ranklock
+>>> cells = ranklock.read_cells(ranklock.demo.cells_file(), ranklock.demo.vocabulary_file())
+>>> model = ranklock.load_model(ranklock.demo.model_folder())
+>>> run = ranklock.knockout(cells[0], model, genes=["FTL"], progress=False)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ranklock import demo as demo
+    from ranklock.arms import ARMS as ARMS
+    from ranklock.cells import Cells as Cells
+    from ranklock.cells import Selection as Selection
+    from ranklock.cells import read_cells as read_cells
+    from ranklock.errors import InputError as InputError
+    from ranklock.errors import OutputError as OutputError
+    from ranklock.errors import RanklockError as RanklockError
+    from ranklock.errors import RanklockWarning as RanklockWarning
+    from ranklock.experiments import knockout as knockout
+    from ranklock.models import Model as Model
+    from ranklock.models import load_model as load_model
+    from ranklock.run import Run as Run
+    from ranklock.run import read_run as read_run
+    from ranklock.vocabulary import Vocabulary as Vocabulary
+    from ranklock.vocabulary import read_vocabulary as read_vocabulary
+    from ranklock.vocabulary import write_vocabulary as write_vocabulary
+
+__version__ = version("ranklock")
+
+# Loaded when first used, so that `import ranklock` stays quick and never imports torch.
+_HOME = {
+    "ARMS": "arms",
+    "Cells": "cells",
+    "InputError": "errors",
+    "Model": "models",
+    "OutputError": "errors",
+    "RanklockError": "errors",
+    "RanklockWarning": "errors",
+    "Run": "run",
+    "Selection": "cells",
+    "Vocabulary": "vocabulary",
+    "demo": "",
+    "knockout": "experiments",
+    "load_model": "models",
+    "read_cells": "cells",
+    "read_run": "run",
+    "read_vocabulary": "vocabulary",
+    "write_vocabulary": "vocabulary",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ranklock' has no attribute {name!r}")
+    home = _HOME[name]
+    module = import_module(f"ranklock.{home or name}")
+    value = getattr(module, name) if home else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

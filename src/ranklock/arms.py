@@ -1,0 +1,241 @@
+"""Arms: the exact ways of expressing a knock-out as model input.
+
+Every arm is two independent choices, an **edit** of the tokens and what happens to the
+**positions**; one arm also lets a gene in from below the input size. :func:`apply` is the only
+place where they are carried out, :data:`ARMS` the only place where they are listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from ranklock.errors import InputError
+from ranklock.vocabulary import CLS, EOS, MASK, Vocabulary
+
+NOT_RANKED = -1
+
+
+class Edit(Enum):
+    """What happens to the tokens of the knocked-out genes."""
+
+    NONE = "none"
+    REMOVE = "the token is removed"
+    HIDE = "the token is hidden as a key in every layer"
+    MASK = "the token is replaced with <mask>"
+
+
+class Positions(Enum):
+    """What happens to the positions of the genes below."""
+
+    HELD = "held: everyone keeps their own"
+    RENUMBERED = "renumbered: the gap closes"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One exact way of expressing a knock-out as model input.
+
+    Attributes
+    ----------
+    name
+        Name in commands and results.
+    edit, positions
+        The two choices.
+    isolates
+        What its effects are effects of, in words.
+    backfill
+        Whether the gene that the input size kept out is let in at the end.
+    runs_as
+        Another arm that gives every other gene the same embedding with less arithmetic, and is
+        computed instead.
+    """
+
+    name: str
+    edit: Edit
+    positions: Positions
+    isolates: str
+    backfill: bool = False
+    runs_as: str | None = None
+
+
+ARMS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm("delete", Edit.REMOVE, Positions.RENUMBERED,
+            "Geneformer's knock-out: removal + rank shift"),
+        Arm("hold", Edit.REMOVE, Positions.HELD, "removal alone"),
+        Arm("attention-mask", Edit.HIDE, Positions.HELD,
+            "removal alone: the same as hold for every other gene", runs_as="hold"),
+        Arm("mask", Edit.MASK, Positions.HELD, 'removal + "some gene is here"'),
+        Arm("shift", Edit.NONE, Positions.RENUMBERED, "rank shift alone: the placebo"),
+        Arm("delete-backfill", Edit.REMOVE, Positions.RENUMBERED,
+            "Geneformer's knock-out, with the next gene let in below the cut", backfill=True),
+    )
+}  # fmt: skip
+
+DECOMPOSITION_ARMS = ("hold", "shift", "delete")
+DEFAULT_ARMS = ("delete", "hold", "mask", "shift")
+
+
+def find_arms(names: Iterable[str]) -> tuple[Arm, ...]:
+    """Arms by name, each once, in the order given.
+
+    Raises
+    ------
+    InputError
+        When there is no such arm, or none is asked for.
+    """
+    arms = []
+    for name in dict.fromkeys(names):
+        if name not in ARMS:
+            raise InputError(f"There is no arm {name!r}; there are: {', '.join(ARMS)}.")
+        arms.append(ARMS[name])
+    if not arms:
+        raise InputError(f"No arm was asked for; there are: {', '.join(ARMS)}.")
+    return tuple(arms)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInput:
+    """What the model is given for one cell: tokens, positions, visible.
+
+    Attributes
+    ----------
+    tokens
+        Shape (length,).
+    positions
+        Index into the position-embedding table of each token, shape (length,).
+    visible
+        Whether a token can be attended to, shape (length,).
+    ranks
+        Rank in the unperturbed cell of each token, shape (length,); ``NOT_RANKED`` for special
+        tokens and for a gene let in by backfill.
+    """
+
+    tokens: npt.NDArray[np.int32]
+    positions: npt.NDArray[np.int32]
+    visible: npt.NDArray[np.bool_]
+    ranks: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def capacity(input_size: int, *, special_frame: bool) -> int:
+    """How many genes fit into the input: special tokens stand inside the cut."""
+    return input_size - 2 if special_frame else input_size
+
+
+def baseline(
+    ranked: npt.NDArray[np.int32], input_size: int, vocabulary: Vocabulary, *, special_frame: bool
+) -> ModelInput:
+    """Input of the unperturbed cell.
+
+    Parameters
+    ----------
+    ranked
+        Tokens of the cell's genes, highest rank first, uncut.
+    input_size
+        Number of positions that the model has.
+    vocabulary
+        Where ``<cls>`` and ``<eos>`` come from.
+    special_frame
+        Whether the genes stand between them.
+    """
+    genes = ranked[: capacity(input_size, special_frame=special_frame)]
+    ranks = np.arange(len(genes))
+    tokens = genes
+    if special_frame:
+        tokens = np.concatenate([[vocabulary.special[CLS]], genes, [vocabulary.special[EOS]]])
+        ranks = np.concatenate([[NOT_RANKED], ranks, [NOT_RANKED]])
+    return ModelInput(
+        tokens=tokens.astype(np.int32),
+        positions=np.arange(len(tokens), dtype=np.int32),
+        visible=np.ones(len(tokens), dtype=bool),
+        ranks=ranks.astype(np.int32),
+    )
+
+
+def apply(
+    arm: Arm,
+    cell: ModelInput,
+    knocked_out: Sequence[int],
+    vocabulary: Vocabulary,
+    next_genes: Sequence[int] = (),
+) -> ModelInput:
+    """Input of a cell with genes knocked out, under one arm.
+
+    Parameters
+    ----------
+    arm
+        The arm.
+    cell
+        The unperturbed cell, from :func:`baseline`.
+    knocked_out
+        Ranks of the genes to knock out, together.
+    vocabulary
+        Where ``<mask>`` comes from.
+    next_genes
+        Tokens of the genes below the cut, highest rank first; only backfill looks at them.
+
+    Returns
+    -------
+    The perturbed input. Genes keep the rank that they had in the unperturbed cell.
+
+    Raises
+    ------
+    InputError
+        When a rank is not one of the cell's, or the vocabulary has no ``<mask>`` and it is needed.
+    """
+    ranks = np.unique(np.asarray(knocked_out, dtype=np.int64))
+    perturbed = np.isin(cell.ranks, ranks)
+    if not len(ranks) or perturbed.sum() != len(ranks):
+        raise InputError(f"Ranks {list(knocked_out)} are not all ranks of this cell.")
+
+    changed = cell
+    if arm.positions is Positions.RENUMBERED:
+        # Each token moves up by the number of knocked-out genes before it in the sequence.
+        before: npt.NDArray[np.int_] = np.cumsum(perturbed) - perturbed
+        changed = replace(changed, positions=(cell.positions - before).astype(np.int32))
+    match arm.edit:
+        case Edit.REMOVE:
+            changed = _take(changed, ~perturbed)
+        case Edit.HIDE:
+            changed = replace(changed, visible=cell.visible & ~perturbed)
+        case Edit.MASK:
+            if MASK not in vocabulary.special:
+                raise InputError(
+                    f"{vocabulary.source} has no <mask>, so the arm {arm.name!r} cannot be run; "
+                    "leave it out of --arms."
+                )
+            tokens = np.where(perturbed, vocabulary.special[MASK], cell.tokens)
+            changed = replace(changed, tokens=tokens.astype(np.int32))
+        case Edit.NONE:
+            pass
+    return _let_in(changed, next_genes[: len(ranks)]) if arm.backfill else changed
+
+
+def _take(cell: ModelInput, kept: npt.NDArray[np.bool_]) -> ModelInput:
+    return ModelInput(cell.tokens[kept], cell.positions[kept], cell.visible[kept], cell.ranks[kept])
+
+
+def _let_in(cell: ModelInput, genes: Sequence[int]) -> ModelInput:
+    """Put genes after the last gene; what follows it (``<eos>``) moves down."""
+    if not len(genes):
+        return cell
+    ranked = np.flatnonzero(cell.ranks != NOT_RANKED)
+    end = int(ranked[-1]) + 1 if len(ranked) else int((cell.ranks == NOT_RANKED).sum() > 0)
+    first = int(cell.positions[end - 1]) + 1 if end else 0
+    positions = np.insert(cell.positions, end, first + np.arange(len(genes)))
+    positions[end + len(genes) :] += len(genes)
+    return ModelInput(
+        tokens=np.insert(cell.tokens, end, np.asarray(genes)).astype(np.int32),
+        positions=positions.astype(np.int32),
+        visible=np.insert(cell.visible, end, np.ones(len(genes), dtype=bool)),
+        ranks=np.insert(cell.ranks, end, np.full(len(genes), NOT_RANKED)).astype(np.int32),
+    )

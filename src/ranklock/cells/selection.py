@@ -1,0 +1,108 @@
+"""Which cells of a file: one, a range, a random sample, or those with a value in ``obs``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ranklock.errors import InputError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A choice of cells; the default is all of them.
+
+    Attributes
+    ----------
+    rows
+        Row numbers, or a slice of them; applied first.
+    where
+        ``obs`` column → value; cells must match all. Compared as text.
+    sample
+        How many cells to draw at random, without replacement, from those left. Fewer are
+        drawn where fewer are left.
+    seed
+        Seed of the draw.
+    """
+
+    rows: slice | tuple[int, ...] | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    sample: int | None = None
+    seed: int = 0
+
+    def choose(self, obs: pd.DataFrame, source: str) -> npt.NDArray[np.int_]:
+        """Row numbers chosen, ascending.
+
+        Raises
+        ------
+        InputError
+            When a row, a column or a value does not exist, or no cell is left.
+        """
+        everything = np.arange(len(obs))
+        if not len(everything):
+            raise InputError(f"{source} holds no cells.")
+        chosen = self._by_row(everything, source)
+        for column, value in self.where.items():
+            chosen = chosen[_matches(obs, column, value, source)[chosen]]
+        if not len(chosen):
+            raise InputError(f"{source}: no cell meets all of the conditions; loosen them.")
+        if self.sample is not None:
+            if self.sample < 1:
+                raise InputError("--sample draws at least one cell.")
+            draw = np.random.default_rng(self.seed)
+            chosen = draw.choice(chosen, size=min(self.sample, len(chosen)), replace=False)
+        return np.sort(chosen)
+
+    def _by_row(self, everything: npt.NDArray[np.int_], source: str) -> npt.NDArray[np.int_]:
+        if self.rows is None:
+            return everything
+        if isinstance(self.rows, slice):
+            chosen = everything[self.rows]
+        else:
+            outside = [row for row in self.rows if not 0 <= row < len(everything)]
+            if outside:
+                raise InputError(
+                    f"{source} has cells 0 to {len(everything) - 1}, and none {outside[0]}."
+                )
+            chosen = np.array(self.rows, dtype=np.int_)
+        if not len(chosen):
+            raise InputError(f"{source} has {len(everything)} cells; the range holds none of them.")
+        return chosen
+
+
+def _matches(obs: pd.DataFrame, column: str, value: str, source: str) -> npt.NDArray[np.bool_]:
+    if column not in obs:
+        there = ", ".join(map(str, obs.columns)) or "none"
+        raise InputError(f"{source} has no obs column {column!r}; there are: {there}.")
+    text = obs[column].astype(str)
+    matches = np.asarray(text == value, dtype=bool)
+    if not matches.any():
+        values = text.value_counts().index[:8].tolist()
+        more = ", …" if text.nunique() > len(values) else ""
+        raise InputError(
+            f"{source}: no cell has {column}={value}; values are {', '.join(values)}{more}."
+        )
+    return matches
+
+
+def parse_range(text: str) -> slice:
+    """Read a range of rows as Python writes it: ``0:50``, ``100:``, ``:10``, ``0:100:5``."""
+    try:
+        numbers = [int(part) if part else None for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    if not 2 <= len(numbers) <= 3:
+        raise InputError(f"{text!r} is not a range; write it as 0:50.")
+    return slice(*numbers)
+
+
+def parse_condition(text: str) -> tuple[str, str]:
+    """Read a condition on ``obs``: ``cell_type=NK``."""
+    column, equals, value = text.partition("=")
+    if not equals or not column:
+        raise InputError(f"{text!r} is not a condition; write it as column=value.")
+    return column, value

@@ -1,0 +1,276 @@
+"""The command line: parses, calls, prints."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ranklock import __version__
+from ranklock.arms import ARMS, DEFAULT_ARMS
+from ranklock.errors import RanklockError, RanklockWarning
+
+_EXIT_CODES = """
+**Exit codes**: 0 done · 2 wrong options · 3 cells, vocabulary, checkpoint or genes cannot be used ·
+4 results cannot be written · 130 interrupted · 1 anything else (a bug: please report it)
+"""
+
+app = typer.Typer(
+    name="ranklock",
+    help="Knock genes out of cells in silico, with the rank-shift artefact taken out.\n\n"
+    "Start with **ranklock demo**, then point **ranklock knockout** at your own cells.\n\n"
+    + _EXIT_CODES,
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_ARMS_HELP = "Arms, with commas between them.\n\n" + "\n\n".join(
+    f"`{arm.name}`: {arm.isolates}" for arm in ARMS.values()
+)
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the run that is in the folder already.")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ranklock {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command(
+    epilog="**Examples**\n\n"
+    "One gene, one cell of a tokenised dataset:\n\n"
+    "    ranklock knockout cells.dataset --model ctheodoris/Geneformer/Geneformer-V1-10M "
+    "--vocabulary dictionaries/ --gene FAM136A --cell 0 --out fam136a\n\n"
+    "Two genes, each on its own, in 50 random NK cells of an AnnData:\n\n"
+    "    ranklock knockout cells.h5ad --model ./checkpoint --vocabulary dictionaries/ "
+    "--gene NKG7 --gene GNLY --where cell_type=NK --sample 50 --seed 1 --out nk\n\n" + _EXIT_CODES
+)
+def knockout(
+    cells: Annotated[
+        Path,
+        typer.Argument(help="Cells: .h5ad (raw counts), .dataset folder, or .parquet (input_ids)."),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Checkpoint: a folder, or owner/model[/subfolder][@revision] on the hub."
+        ),
+    ],
+    gene: Annotated[
+        list[str],
+        typer.Option(help="Gene to knock out: symbol, Ensembl ID or token. Give it once a gene."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the run to. It must not exist yet.")],
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with Geneformer's dictionary files, one of them, or Ranklock's JSON. "
+            "Without it, tokens of tokenised cells serve as names."
+        ),
+    ] = None,
+    cell: Annotated[int | None, typer.Option(help="One cell, by row number from 0.")] = None,
+    cell_range: Annotated[
+        str | None, typer.Option("--cells", help="A range of cells, as 0:50.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cells with this value in obs, as cell_type=NK. May be repeated."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="This many cells at random, of those chosen otherwise.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random sample.")] = 0,
+    arms: Annotated[str, typer.Option(help=_ARMS_HELP)] = ",".join(DEFAULT_ARMS),
+    backfill: Annotated[
+        bool,
+        typer.Option(
+            "--backfill",
+            help="Also run delete-backfill, which lets the next gene into a cell that was cut.",
+        ),
+    ] = False,
+    layer: Annotated[
+        int,
+        typer.Option(help="Layer to read (Geneformer's emb_layer): 0 last, -1 second to last."),
+    ] = -1,
+    together: Annotated[
+        bool, typer.Option("--together", help="Knock all genes out of a cell at once, as a set.")
+    ] = False,
+    average: Annotated[
+        bool, typer.Option("--average", help="Average effects.h5ad over cells.")
+    ] = False,
+    values: Annotated[
+        str, typer.Option(help="What the .h5ad holds: counts, normalised or log1p.")
+    ] = "counts",
+    counts_layer: Annotated[
+        str | None, typer.Option(help="Where they stand: X (default), raw, or a layer.")
+    ] = None,
+    gene_column: Annotated[
+        str | None, typer.Option(help="Column of var with Ensembl IDs or symbols, if not found.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Torch device. Default: cuda where there is one, else cpu.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Knock genes out of cells, and measure what moves under each arm.
+
+    Writes manifest.json, effects.h5ad, effects.parquet, cell_shifts.parquet, rank_shift.png and
+    rank_shift.svg into the folder given by --out.
+    """
+    from ranklock.cells import Selection, read_cells
+    from ranklock.cells.selection import parse_condition, parse_range
+    from ranklock.results import check_folder
+
+    with _reported():
+        if cell is not None and cell_range is not None:
+            raise typer.BadParameter("--cell and --cells exclude each other.")
+        rows = (cell,) if cell is not None else cell_range and parse_range(cell_range)
+        conditions = dict(parse_condition(text) for text in where or [])
+        check_folder(out, overwrite=overwrite)
+        chosen = read_cells(
+            cells,
+            vocabulary,
+            select=Selection(rows or None, conditions, sample, seed),
+            values=values,  # type: ignore[arg-type]
+            counts_layer=counts_layer,
+            gene_column=gene_column,
+        )
+        run = _knock_out(
+            chosen,
+            model,
+            gene,
+            [name.strip() for name in arms.split(",")] + ["delete-backfill"] * backfill,
+            device=device,
+            layer=layer,
+            together=together,
+            average=average,
+        )
+        run.save(out, overwrite=overwrite)
+    if as_json:
+        _print_json(run.manifest, out)
+    else:
+        _print_summary(run.manifest, out)
+
+
+@app.command(
+    epilog="**Example**\n\n    ranklock demo --out my-first-run\n\n" + _EXIT_CODES,
+)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write the run to.")] = Path("ranklock-demo"),
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Knock PU.1 (SPI1) out of real monocytes, with a small model that comes with the package.
+
+    700 blood cells × 765 genes of 10x Genomics and a BERT trained on them; nothing is fetched.
+    Takes well under a minute.
+    """
+    from ranklock import demo as embedded
+    from ranklock.demo.story import DEMO_GENE, demo_cells, tell
+    from ranklock.results import check_folder
+
+    with _reported():
+        check_folder(out, overwrite=overwrite)
+        with warnings.catch_warnings():
+            # Which of the demo's cells have the gene is part of its story, not a caution.
+            warnings.simplefilter("ignore", RanklockWarning)
+            run = _knock_out(demo_cells(), str(embedded.model_folder()), [DEMO_GENE], DEFAULT_ARMS)
+        run.save(out, overwrite=overwrite)
+    if as_json:
+        _print_json(run.manifest, out)
+    else:
+        typer.echo("\n".join([*tell(run), *_written(out)]))
+
+
+def _knock_out(cells: Any, model: str, genes: list[str], arms: Any, **how: Any) -> Any:
+    from ranklock.experiments import knockout as run_knockout
+    from ranklock.models import load_model
+
+    device = how.pop("device", None)
+    return run_knockout(cells, load_model(model, device=device), genes, arms, **how)
+
+
+def _print_json(manifest: dict[str, Any], out: Path) -> None:
+    typer.echo(json.dumps({"out": str(out), **manifest}, indent=2))
+
+
+def _print_summary(manifest: dict[str, Any], out: Path) -> None:
+    for entry in manifest["summary"]:
+        ranks = entry["ranks"]
+        where = f"rank {ranks[0]}" if ranks[0] == ranks[1] else f"ranks {ranks[0]} to {ranks[1]}"
+        cells = "1 cell" if entry["cells"] == 1 else f"{entry['cells']} cells"
+        typer.echo(f"\n{entry['gene']} knocked out of {cells}, at {where}")
+        typer.echo(
+            "  arm              median before   median after    cell shift   (cosine distance)"
+        )
+        for arm, row in entry["arms"].items():
+            numbers = (row["median_before"], row["median_after"], row["median_cell_shift"])
+            shown = "".join(f"{'–' if n is None else format(n, '.2e'):>15}" for n in numbers)
+            typer.echo(f"  {arm:<16}{shown}")
+        if entry["artefact_share"] is not None:
+            typer.echo(
+                f"  Artefact share of delete: {entry['artefact_share']:.3f} of the genes' squared "
+                "displacement is rank shift."
+            )
+    floor = manifest["noise_floor"]["cosine_distance"]
+    typer.echo(f"\nNoise floor: {floor:.1e}; smaller effects are marked under_noise_floor.")
+    typer.echo("\n".join(_written(out)))
+
+
+def _written(out: Path) -> list[str]:
+    figure, effects = out / "rank_shift.png", out / "effects.h5ad"
+    return [f"Figure:  {figure}", f"Results: {effects} (and effects.parquet beside it)"]
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn what went wrong into one line on stderr and an exit code; warnings into notes."""
+
+    def note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, RanklockWarning):
+            typer.echo(f"note: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", RanklockWarning)
+        warnings.showwarning = note
+        try:
+            yield
+        except RanklockError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            typer.echo("interrupted; nothing was written", err=True)
+            raise typer.Exit(130) from None
+
+
+def main() -> None:
+    """Entry point of the ``ranklock`` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

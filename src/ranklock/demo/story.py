@@ -1,0 +1,64 @@
+"""What the demo does, and what it says of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranklock.cells import Cells, Selection, read_cells
+from ranklock.demo import cells_file, vocabulary_file
+
+if TYPE_CHECKING:
+    from ranklock.run import Run
+
+DEMO_GENE = "SPI1"
+DEMO_CELL_TYPE = "CD14+ Monocyte"
+
+
+def demo_cells() -> Cells:
+    """CD14+ monocytes of the demo, those the model was trained on and those held out."""
+    return read_cells(
+        cells_file(), vocabulary_file(), select=Selection(where={"cell_type": DEMO_CELL_TYPE})
+    )
+
+
+def tell(run: Run) -> list[str]:
+    """Five lines: what was found, and what of it was artefact."""
+    found = run.manifest["summary"][0]
+    delete, hold = found["arms"]["delete"], found["arms"]["hold"]
+    ranks, shifts = found["ranks"], run.cell_shifts
+    correlation = {
+        arm: part["gene_rank"].corr(part["cosine_distance"], method="spearman")
+        for arm, part in shifts.groupby("arm")
+    }
+    agreement = _shared_top(run, 10)
+    return [
+        f"PU.1 ({found['gene']}) knocked out of {found['cells']} monocytes, where it stands at "
+        f"rank {ranks[0]} to {ranks[1]} of {found['genes_in_cell'][0]} to {found['genes_in_cell'][1]}.",
+        f"Deleting its token moves the genes below it {_times(delete)} as far as those above it "
+        f"(median cosine distance {delete['median_after']:.1e} against "
+        f"{delete['median_before']:.1e}).",
+        f"With everyone's position held, the same removal does so {_times(hold)} "
+        f"({hold['median_after']:.1e} against {hold['median_before']:.1e}).",
+        f"Artefact share of delete: {found['artefact_share']:.3f}; of the ten genes that move most "
+        f"under delete, {agreement:.1f} on average are among the ten under hold.",
+        "Cell shift against the gene's rank (Spearman): "
+        f"{correlation['delete']:+.2f} under delete, {correlation['hold']:+.2f} under hold.",
+    ]
+
+
+def _times(sides: dict[str, float]) -> str:
+    return f"{sides['median_after'] / sides['median_before']:.1f} times"
+
+
+def _shared_top(run: Run, most: int) -> float:
+    """Mean over cells of how many of the most moved genes two arms have in common."""
+    shared = []
+    for _, rows in run.table.groupby("cell", observed=True):
+        tops = [
+            set(rows[rows["arm"] == arm].nlargest(most, "cosine_distance")["responder"])
+            for arm in ("delete", "hold")
+        ]
+        shared.append(len(tops[0] & tops[1]))
+    return float(np.mean(shared))

@@ -1,0 +1,22 @@
+"""What a run leaves: its tables, its AnnData, and the folder on disk."""
+
+from ranklock.results.folder import check_folder, read_folder, write_folder
+from ranklock.results.records import Record, pooled_share
+from ranklock.results.tables import (
+    averaged_anndata,
+    cell_shift_table,
+    effect_table,
+    effects_anndata,
+)
+
+__all__ = [
+    "Record",
+    "averaged_anndata",
+    "cell_shift_table",
+    "check_folder",
+    "effect_table",
+    "effects_anndata",
+    "pooled_share",
+    "read_folder",
+    "write_folder",
+]

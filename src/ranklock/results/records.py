@@ -1,0 +1,134 @@
+"""One knock-out in one cell, reduced to the numbers that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranklock.effects import pooled_artefact_share
+from ranklock.effects.readout import Readout
+
+Stored = npt.NDArray[np.float32]
+
+DECOMPOSED = (
+    "artefact_share",
+    "removal_displacement",
+    "shift_displacement",
+    "interaction_displacement",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Numbers of one knock-out in one cell.
+
+    Attributes
+    ----------
+    knockout
+        Index of the knock-out in the run's list.
+    cell
+        Index of the cell in the run's cells.
+    ranks
+        Perturbed ranks, ascending.
+    genes_in_cell
+        Number of genes that the model was shown at baseline.
+    tokens, responder_ranks
+        Of each responder, in order of rank, shape (responders,).
+    cosine_distance, displacement
+        Arm → one number a responder.
+    decomposed
+        Name in :data:`DECOMPOSED` → one number a responder; empty without a decomposition.
+    shift_along_total, total_squared
+        Terms of the artefact share pooled over the responders; NaN without a decomposition.
+    cell_shift, cell_displacement
+        Arm → how far the cell embedding moved.
+    cell_artefact_share
+        Artefact share of the cell embedding's displacement; NaN without a decomposition.
+    """
+
+    knockout: int
+    cell: int
+    ranks: tuple[int, ...]
+    genes_in_cell: int
+    tokens: npt.NDArray[np.int32]
+    responder_ranks: npt.NDArray[np.int32]
+    cosine_distance: Mapping[str, Stored]
+    displacement: Mapping[str, Stored]
+    decomposed: Mapping[str, Stored]
+    shift_along_total: float
+    total_squared: float
+    cell_shift: Mapping[str, float]
+    cell_displacement: Mapping[str, float]
+    cell_artefact_share: float
+
+
+def record_of(
+    readout: Readout,
+    *,
+    knockout: int,
+    cell: int,
+    ranks: tuple[int, ...],
+    genes: npt.NDArray[np.int32],
+) -> Record:
+    """Reduce a readout to the numbers that are kept, in float32 (the forwards' own precision).
+
+    Parameters
+    ----------
+    readout
+        Effects of one knock-out in one cell.
+    knockout, cell, ranks
+        What was knocked out, where.
+    genes
+        Tokens of the genes that the model was shown at baseline, in order of rank.
+    """
+    decomposed: dict[str, Stored] = {}
+    if readout.genes is not None:
+        lengths = {
+            "removal_displacement": readout.genes.removal,
+            "shift_displacement": readout.genes.shift,
+            "interaction_displacement": readout.genes.interaction,
+        }
+        decomposed = {
+            "artefact_share": readout.genes.artefact_share.astype(np.float32),
+            **{k: np.linalg.norm(v, axis=-1).astype(np.float32) for k, v in lengths.items()},
+        }
+    return Record(
+        knockout=knockout,
+        cell=cell,
+        ranks=ranks,
+        genes_in_cell=len(genes),
+        tokens=genes[readout.responder_ranks],
+        responder_ranks=readout.responder_ranks.astype(np.int32),
+        cosine_distance={
+            arm: moved.cosine_distance.astype(np.float32) for arm, moved in readout.moved.items()
+        },
+        displacement={
+            arm: moved.displacement.astype(np.float32) for arm, moved in readout.moved.items()
+        },
+        decomposed=decomposed,
+        shift_along_total=_sum(readout.genes.shift_along_total if readout.genes else None),
+        total_squared=_sum(readout.genes.total_squared if readout.genes else None),
+        cell_shift={arm: moved.cell_shift for arm, moved in readout.moved.items()},
+        cell_displacement={arm: moved.cell_displacement for arm, moved in readout.moved.items()},
+        cell_artefact_share=float(readout.cell.artefact_share) if readout.cell else np.nan,
+    )
+
+
+def pooled_share(records: Sequence[Record]) -> float:
+    """Artefact share of ``delete``, pooled over responders and over knock-outs in cells.
+
+    Returns
+    -------
+    The share; NaN without a decomposition, or where nothing moved.
+    """
+    return pooled_artefact_share(
+        np.array([record.shift_along_total for record in records]),
+        np.array([record.total_squared for record in records]),
+    )
+
+
+def _sum(terms: npt.NDArray[np.float64] | None) -> float:
+    return float(terms.sum()) if terms is not None else float("nan")
