@@ -3,7 +3,7 @@
 ``scanpy.datasets.pbmc68k_reduced()`` holds 700 peripheral blood mononuclear cells × 765 genes of
 10x Genomics (Zheng et al., Nature Communications 8, 14049, 2017). Its ``raw`` is the natural
 logarithm of one plus counts per 10,000, and ``obs.n_counts`` the counts of the whole cell, so the
-counts can be had back: they come out whole but for the rounding of float32.
+counts can be had back: they come out whole but for the three decimals that scanpy keeps.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 HELD_OUT = 100
 SEED = 0
 _NORMALISED_TO = 1e4
-# float32 holds a logarithm of 1 to 7 within 5e-7, so a count c comes back within c * 5e-7 or so;
-# n_counts adds as much. The largest count here is some hundreds: a thousandth is ample.
-_ROUNDING = 2e-3
+# A logarithm rounded to three decimals is off by 5e-4 at most, and so is one plus the count per
+# 10,000, relatively; the smallest one here is 2, so the count itself is off by 1e-3 at most.
+_ROUNDING = 1e-3
 
 
 def undo_log_normalisation(logs: sp.csr_matrix, totals: npt.NDArray[np.float64]) -> sp.csr_matrix:

@@ -26,8 +26,8 @@ fetching anything. It is no substitute for a model trained on millions of cells.
 **Cells.** 700 peripheral blood mononuclear cells × 765 genes of 10x Genomics (Zheng et al., *Nature
 Communications* 8, 14049, 2017; CC BY 4.0), as scanpy ships them in `pbmc68k_reduced`
 (`python -m ranklock.demo.make_cells` undoes its log-normalisation). 600 cells for training, 100
-held out (`obs["split"]`). Genes are named by symbol only, so symbols stand in for Ensembl IDs. Medians
-are those of the training cells.
+held out (`obs["split"]`). Genes are named by symbol only, so symbols stand in for Ensembl IDs.
+Medians are those of the training cells.
 
 **Training.** {steps:,} steps of {cells_per_step} cells, {masked:.0%} of the genes masked, in
 {minutes:.0f} minutes on {threads} threads. Each visit of a cell keeps each count with a probability

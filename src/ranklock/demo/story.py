@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DEMO_GENE = "SPI1"
 DEMO_CELL_TYPE = "CD14+ Monocyte"
+STEP = 2.0  # called a step when genes after the rank move this many times as far as those before
 
 
 def demo_cells() -> Cells:
@@ -27,7 +28,7 @@ def tell(run: Run) -> list[str]:
     """Five lines: what was found, and what of it was artefact."""
     found = run.manifest["summary"][0]
     delete, hold = found["arms"]["delete"], found["arms"]["hold"]
-    ranks, shifts = found["ranks"], run.cell_shifts
+    ranks, lengths, shifts = found["ranks"], found["genes_in_cell"], run.cell_shifts
     correlation = {
         arm: part["gene_rank"].corr(part["cosine_distance"], method="spearman")
         for arm, part in shifts.groupby("arm")
@@ -35,21 +36,25 @@ def tell(run: Run) -> list[str]:
     agreement = _shared_top(run, 10)
     return [
         f"PU.1 ({found['gene']}) knocked out of {found['cells']} monocytes, where it stands at "
-        f"rank {ranks[0]} to {ranks[1]} of {found['genes_in_cell'][0]} to {found['genes_in_cell'][1]}.",
-        f"Deleting its token moves the genes below it {_times(delete)} as far as those above it "
+        f"rank {ranks[0]} to {ranks[1]} of {lengths[0]} to {lengths[1]}.",
+        f"delete: the genes below it move {_ratio(delete):.1f} times as far as those above it "
         f"(median cosine distance {delete['median_after']:.1e} against "
-        f"{delete['median_before']:.1e}).",
-        f"With everyone's position held, the same removal does so {_times(hold)} "
-        f"({hold['median_after']:.1e} against {hold['median_before']:.1e}).",
-        f"Artefact share of delete: {found['artefact_share']:.3f}; of the ten genes that move most "
-        f"under delete, {agreement:.1f} on average are among the ten under hold.",
+        f"{delete['median_before']:.1e}): {_verdict(delete)}.",
+        f"hold: with every position held, the same removal moves them {_ratio(hold):.1f} times as far "
+        f"({hold['median_after']:.1e} against {hold['median_before']:.1e}): {_verdict(hold)}.",
+        f"Artefact: {found['artefact_share']:.1%} of the movement under delete is rank shift; of the "
+        f"ten genes that move most under delete, {agreement:.1f} are among the ten under hold.",
         "Cell shift against the gene's rank (Spearman): "
         f"{correlation['delete']:+.2f} under delete, {correlation['hold']:+.2f} under hold.",
     ]
 
 
-def _times(sides: dict[str, float]) -> str:
-    return f"{sides['median_after'] / sides['median_before']:.1f} times"
+def _ratio(sides: dict[str, float]) -> float:
+    return sides["median_after"] / sides["median_before"]
+
+
+def _verdict(sides: dict[str, float]) -> str:
+    return "a step" if _ratio(sides) >= STEP else "no step"
 
 
 def _shared_top(run: Run, most: int) -> float:

@@ -231,6 +231,8 @@ def judge(
         overall.update(genes.tolist())
         for position, token in enumerate(genes.tolist()):
             at_position.setdefault(position, Counter())[token] += 1
+    commonest = {position: _by_frequency(seen) for position, seen in at_position.items()}
+    everywhere = _by_frequency(overall)
     draw = np.random.default_rng(seed)
     right = np.zeros(4)
     total = 0
@@ -244,12 +246,16 @@ def judge(
             shown = set(seen[0].tolist())
             for guess, position in zip(guesses, np.flatnonzero(chosen[0]).tolist(), strict=True):
                 truth = int(genes[position])
-                there = at_position.get(position, overall).most_common()
-                unseen = next((t for t, _ in there if t not in shown), there[0][0])
-                candidates = (guess, there[0][0], unseen, overall.most_common(1)[0][0])
+                there = commonest.get(position, everywhere)
+                unseen = next((token for token in there if token not in shown), there[0])
+                candidates = (guess, there[0], unseen, everywhere[0])
                 right += [candidate == truth for candidate in candidates]
                 total += 1
     return Judgement(total, *(right / total).tolist())
+
+
+def _by_frequency(seen: Counter[int]) -> list[int]:
+    return [token for token, _ in seen.most_common()]
 
 
 def main() -> None:

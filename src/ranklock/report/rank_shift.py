@@ -65,7 +65,7 @@ def rank_shift_figure(rows: pd.DataFrame, knocked_out: Sequence[int]) -> Figure:
             axes[row, 0].yaxis.set_major_formatter(_similarity)
             axes[row, 0].yaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
         figure.supxlabel("rank in the unperturbed cell (0 = highest)", fontsize=9)
-        figure.suptitle(_title(rows, knocked_out), fontsize=11)
+        figure.suptitle(_title(rows, knocked_out), fontsize=11, parse_math=False)
     return figure
 
 

@@ -15,9 +15,9 @@ Stored = npt.NDArray[np.float32]
 
 DECOMPOSED = (
     "artefact_share",
-    "removal_displacement",
-    "shift_displacement",
-    "interaction_displacement",
+    "phi_removal",
+    "phi_shift",
+    "interaction",
 )
 
 
@@ -40,7 +40,8 @@ class Record:
     cosine_distance, displacement
         Arm → one number a responder.
     decomposed
-        Name in :data:`DECOMPOSED` → one number a responder; empty without a decomposition.
+        Name in :data:`DECOMPOSED` → one number a responder: its artefact share, and the lengths of
+        φ_removal, φ_shift and the interaction. Empty without a decomposition.
     shift_along_total, total_squared
         Terms of the artefact share pooled over the responders; NaN without a decomposition.
     cell_shift, cell_displacement
@@ -87,9 +88,9 @@ def record_of(
     decomposed: dict[str, Stored] = {}
     if readout.genes is not None:
         lengths = {
-            "removal_displacement": readout.genes.removal,
-            "shift_displacement": readout.genes.shift,
-            "interaction_displacement": readout.genes.interaction,
+            "phi_removal": readout.genes.removal,
+            "phi_shift": readout.genes.shift,
+            "interaction": readout.genes.interaction,
         }
         decomposed = {
             "artefact_share": readout.genes.artefact_share.astype(np.float32),

@@ -136,7 +136,8 @@ def effects_anndata(
     -------
     obs: knocked-out gene, cell, rank, pooled artefact share, steps and cell shifts, with the
     cell's own metadata. var: responders. layers: ``<arm>`` (cosine distance),
-    ``<arm>_displacement``, ``responder_rank``, and the decomposition. A responder that a cell does
+    ``<arm>_displacement``, ``responder_rank``, and the decomposition (``artefact_share``, and the
+    lengths ``phi_removal``, ``phi_shift`` and ``interaction``). A responder that a cell does
     not have, and the knocked-out gene itself, is NaN. ``uns["manifest"]`` is the manifest's JSON.
     """
     known, columns = _columns(records)

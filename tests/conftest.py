@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before anything imports huggingface_hub: no test reaches a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import pytest
+from hypothesis import settings
+
+from tests import helpers
+
+settings.register_profile("ranklock", deadline=None, derandomize=True)
+settings.load_profile("ranklock")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not helpers.SHARED.is_dir():
+        pytest.skip(f"{helpers.SHARED} (real cells and a checkpoint for development) is not here")
+    return helpers.SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """Two layers, 64 tokens, 64 positions, random weights large enough to make effects."""
+    return helpers.checkpoint(tmp_path_factory.mktemp("tiny"), spread=0.3)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ranklock.arms import ARMS, apply, baseline
+from ranklock.engine import hidden_states, repeats_of
+from ranklock.models import load_model
+from tests.helpers import plain_forward, vocabulary
+
+VOCABULARY = vocabulary()
+
+# Hidden states leave a layer norm with length √16 = 4. Two layers of float32 sums of up to 64 terms
+# err by some tens of roundings of 6e-8: 2e-5 leaves a factor of five.
+ATOL = 2e-5
+
+
+def cells(lengths, seed=0):
+    draw = np.random.default_rng(seed)
+    genes = np.array(list(VOCABULARY.tokens.values()), dtype=np.int32)
+    return [
+        baseline(draw.permutation(genes)[:n], 64, VOCABULARY, special_frame=False) for n in lengths
+    ]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return load_model(tiny_checkpoint, device="cpu")
+
+
+@settings(max_examples=20)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    batch_size=st.integers(1, 12),
+    hidden=st.integers(0, 11),
+)
+def test_no_batch_size_or_order_changes_a_state(model, lengths, batch_size, hidden):
+    inputs = cells(lengths)
+    which = hidden % len(inputs)
+    if lengths[which] > 1:
+        inputs[which] = apply(ARMS["attention-mask"], inputs[which], [0], VOCABULARY)
+    alone = [hidden_states(model, [one], 2)[0] for one in inputs]
+    together = hidden_states(model, inputs, 2, batch_size=batch_size)
+    backwards = hidden_states(model, inputs[::-1], 2, batch_size=batch_size)[::-1]
+    for a, b, c in zip(alone, together, backwards, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=ATOL)
+        np.testing.assert_allclose(a, c, rtol=0, atol=ATOL)
+
+
+def test_states_are_those_of_the_plain_forward(model, tiny_checkpoint):
+    one = cells([30])[0]
+    plain = plain_forward(tiny_checkpoint, one.tokens.tolist(), list(range(30)), layer=0)
+    np.testing.assert_allclose(hidden_states(model, [one], 2)[0], plain, rtol=0, atol=ATOL)
+
+
+def test_an_empty_input_has_no_states(model):
+    one = cells([1])[0]
+    empty = apply(ARMS["hold"], one, [0], VOCABULARY)
+    assert hidden_states(model, [empty, one], 2)[0].shape == (0, 16)
+
+
+def test_repeats_are_the_same_but_for_rounding(model, tiny_checkpoint):
+    one = cells([50])[0]
+    repeats = repeats_of(model, one, 2)
+    plain = plain_forward(tiny_checkpoint, one.tokens.tolist(), list(range(50)), layer=0)
+    assert repeats.shape == (5, 50, 16)
+    np.testing.assert_allclose(repeats, np.broadcast_to(plain, repeats.shape), rtol=0, atol=ATOL)
+    assert np.ptp(repeats, axis=0).max() > 0  # or it would measure nothing

@@ -1,0 +1,89 @@
+"""Small real checkpoints and vocabularies, and forwards that share no code with Ranklock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from ranklock.cells import Cells
+from ranklock.vocabulary import CLS, EOS, MASK, PAD, Vocabulary
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def vocabulary(genes: int = 60, *, special_frame: bool = False) -> Vocabulary:
+    special = {PAD: 0, MASK: 1} | ({CLS: 2, EOS: 3} if special_frame else {})
+    names = [f"ENSG{number:011d}" for number in range(genes)]
+    return Vocabulary(
+        tokens={name: len(special) + i for i, name in enumerate(names)},
+        special=special,
+        medians={name: 1.0 + 0.25 * (i % 7) for i, name in enumerate(names)},
+        symbols={f"GENE{i}": name for i, name in enumerate(names)},
+        source="test vocabulary",
+    )
+
+
+def checkpoint(
+    folder: Path,
+    *,
+    tokens: int = 64,
+    layers: int = 2,
+    heads: int = 2,
+    width: int = 16,
+    positions: int = 64,
+    seed: int = 0,
+    spread: float = 0.02,
+) -> Path:
+    """Write a BertForMaskedLM with random weights; ``spread`` is their standard deviation."""
+    torch.manual_seed(seed)
+    model = BertForMaskedLM(
+        BertConfig(
+            vocab_size=tokens,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=2 * width,
+            max_position_embeddings=positions,
+            hidden_act="relu",
+            initializer_range=spread,
+            pad_token_id=0,
+        )
+    )
+    model.save_pretrained(folder)
+    return folder
+
+
+def cells_of(
+    lengths: list[int], vocab: Vocabulary, *, special_frame: bool = False, seed: int = 0
+) -> Cells:
+    draw = np.random.default_rng(seed)
+    genes = np.array(sorted(vocab.tokens.values()), dtype=np.int32)
+    ranked = tuple(draw.permutation(genes)[:length] for length in lengths)
+    obs = pd.DataFrame(index=[f"cell{i}" for i in range(len(lengths))])
+    return Cells(ranked, obs, vocab, special_frame, source="test cells")
+
+
+def plain_forward(
+    folder: Path,
+    tokens: list[int],
+    positions: list[int],
+    visible: list[bool] | None = None,
+    *,
+    layer: int = -1,
+    dtype: torch.dtype = torch.float64,
+) -> np.ndarray:
+    """The plain Hugging Face forward of the whole model, one cell, in float64."""
+    model = BertForMaskedLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+    mask = torch.ones(1, len(tokens)) if visible is None else torch.tensor([visible]).float()
+    with torch.no_grad():
+        out = model(
+            input_ids=torch.tensor([tokens]),
+            position_ids=torch.tensor([positions]),
+            attention_mask=mask,
+            output_hidden_states=True,
+        )
+    return out.hidden_states[model.config.num_hidden_layers + layer][0].numpy()

@@ -1,0 +1,58 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ranklock
+
+SOURCE = Path(ranklock.__file__).parent
+
+# DESIGN.md, section 6: data flows one way, and a stage imports only those before it.
+STAGES = [
+    "errors", "safe_pickle", "vocabulary", "cells", "models", "arms", "engine", "effects",
+    "results", "report", "run", "progress", "experiments", "demo", "cli",
+]  # fmt: skip
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ranklock"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE))
+)
+def test_a_stage_imports_only_those_above_it(path):
+    stage = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if stage == "__init__":
+        return
+    allowed = set(STAGES[: STAGES.index(stage) + 1]) | {"__version__"}
+    assert imports_of(path) <= allowed
+
+
+def test_import_is_light():
+    code = (
+        "import sys, ranklock; dir(ranklock); ranklock.InputError; ranklock.ARMS; "
+        "print([m for m in ('torch', 'transformers', 'anndata', 'datasets') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_everything_public_is_there_and_documented():
+    for name in ranklock.__all__:
+        assert getattr(ranklock, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = ranklock.nonsense
+
+
+def test_knockout_is_the_function_whatever_was_imported_first():
+    code = "import ranklock.experiments.knockout, ranklock; print(callable(ranklock.knockout))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "True"
