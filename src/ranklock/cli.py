@@ -15,10 +15,30 @@ from ranklock import __version__
 from ranklock.arms import ARMS, DEFAULT_ARMS
 from ranklock.errors import RanklockError, RanklockWarning
 
+_ARMS = "**Arms**\n\n" + "".join(f"- `{arm.name}`: {arm.isolates}\n" for arm in ARMS.values())
+
 _EXIT_CODES = """
 **Exit codes**: 0 done · 2 wrong options · 3 cells, vocabulary, checkpoint or genes cannot be used ·
 4 results cannot be written · 130 interrupted · 1 anything else (a bug: please report it)
 """
+
+# Headings of the groups of options in --help.
+_CELLS, _H5AD = "Which cells", "Reading .h5ad"
+_EXPERIMENT, _RESULTS = "The experiment", "Results"
+
+
+def _option(panel: str, help_text: str, *names: str) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel=panel)
+
+
+Out = Annotated[Path, _option(_RESULTS, "Folder to write the run to.")]
+Overwrite = Annotated[
+    bool, _option(_RESULTS, "Replace the run that is in the folder already.", "--overwrite")
+]
+Json = Annotated[
+    bool,
+    _option(_RESULTS, "Print the manifest as JSON on stdout, and nothing else there.", "--json"),
+]
 
 app = typer.Typer(
     name="ranklock",
@@ -30,17 +50,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-_ARMS_HELP = "Arms, with commas between them.\n\n" + "\n\n".join(
-    f"`{arm.name}`: {arm.isolates}" for arm in ARMS.values()
-)
-
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the run that is in the folder already.")
-]
 
 
 def _version(asked: bool) -> None:
@@ -65,7 +74,9 @@ def _options(
     "--vocabulary dictionaries/ --gene FAM136A --cell 0 --out fam136a\n\n"
     "Two genes, each on its own, in 50 random NK cells of an AnnData:\n\n"
     "    ranklock knockout cells.h5ad --model ./checkpoint --vocabulary dictionaries/ "
-    "--gene NKG7 --gene GNLY --where cell_type=NK --sample 50 --seed 1 --out nk\n\n" + _EXIT_CODES
+    "--gene NKG7 --gene GNLY --where cell_type=NK --sample 50 --seed 1 --out nk\n\n"
+    + _ARMS
+    + _EXIT_CODES
 )
 def knockout(
     cells: Annotated[
@@ -82,7 +93,7 @@ def knockout(
         list[str],
         typer.Option(help="Gene to knock out: symbol, Ensembl ID or token. Give it once a gene."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write the run to. It must not exist yet.")],
+    out: Out,
     vocabulary: Annotated[
         Path | None,
         typer.Option(
@@ -90,48 +101,48 @@ def knockout(
             "Without it, tokens of tokenised cells serve as names."
         ),
     ] = None,
-    cell: Annotated[int | None, typer.Option(help="One cell, by row number from 0.")] = None,
+    cell: Annotated[int | None, _option(_CELLS, "One cell, by row number from 0.")] = None,
     cell_range: Annotated[
-        str | None, typer.Option("--cells", help="A range of cells, as 0:50.")
+        str | None, _option(_CELLS, "A range of cells, as 0:50.", "--cells")
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(help="Only cells with this value in obs, as cell_type=NK. May be repeated."),
+        _option(_CELLS, "Only cells with this value in obs, as cell_type=NK. May be repeated."),
     ] = None,
     sample: Annotated[
-        int | None, typer.Option(help="This many cells at random, of those chosen otherwise.")
+        int | None, _option(_CELLS, "This many cells at random, of those chosen otherwise.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random sample.")] = 0,
-    arms: Annotated[str, typer.Option(help=_ARMS_HELP)] = ",".join(DEFAULT_ARMS),
+    seed: Annotated[int, _option(_CELLS, "Seed of the random sample.")] = 0,
+    values: Annotated[
+        str, _option(_H5AD, "What the .h5ad holds: counts, normalised or log1p.")
+    ] = "counts",
+    counts_layer: Annotated[
+        str | None, _option(_H5AD, "Where they stand: X (default), raw, or a layer.")
+    ] = None,
+    gene_column: Annotated[
+        str | None, _option(_H5AD, "Column of var with Ensembl IDs or symbols, if not found.")
+    ] = None,
+    arms: Annotated[
+        str, _option(_EXPERIMENT, "Arms to run, with commas between them; they are listed below.")
+    ] = ",".join(DEFAULT_ARMS),
     backfill: Annotated[
         bool,
-        typer.Option(
-            "--backfill",
-            help="Also run delete-backfill, which lets the next gene into a cell that was cut.",
-        ),
+        _option(_EXPERIMENT, "Also run delete-backfill, for cells that were cut.", "--backfill"),
     ] = False,
     layer: Annotated[
         int,
-        typer.Option(help="Layer to read (Geneformer's emb_layer): 0 last, -1 second to last."),
+        _option(_EXPERIMENT, "Layer to read (Geneformer's emb_layer): 0 last, -1 second to last."),
     ] = -1,
     together: Annotated[
-        bool, typer.Option("--together", help="Knock all genes out of a cell at once, as a set.")
+        bool, _option(_EXPERIMENT, "Knock all genes out of a cell at once, as a set.", "--together")
     ] = False,
-    average: Annotated[
-        bool, typer.Option("--average", help="Average effects.h5ad over cells.")
-    ] = False,
-    values: Annotated[
-        str, typer.Option(help="What the .h5ad holds: counts, normalised or log1p.")
-    ] = "counts",
-    counts_layer: Annotated[
-        str | None, typer.Option(help="Where they stand: X (default), raw, or a layer.")
-    ] = None,
-    gene_column: Annotated[
-        str | None, typer.Option(help="Column of var with Ensembl IDs or symbols, if not found.")
-    ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Torch device. Default: cuda where there is one, else cpu.")
+        str | None,
+        _option(_EXPERIMENT, "Torch device. Default: cuda where there is one, else cpu."),
     ] = None,
+    average: Annotated[
+        bool, _option(_RESULTS, "Average effects.h5ad over cells.", "--average")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -147,13 +158,13 @@ def knockout(
     with _reported():
         if cell is not None and cell_range is not None:
             raise typer.BadParameter("--cell and --cells exclude each other.")
-        rows = (cell,) if cell is not None else cell_range and parse_range(cell_range)
+        rows = (cell,) if cell is not None else parse_range(cell_range) if cell_range else None
         conditions = dict(parse_condition(text) for text in where or [])
         check_folder(out, overwrite=overwrite)
         chosen = read_cells(
             cells,
             vocabulary,
-            select=Selection(rows or None, conditions, sample, seed),
+            select=Selection(rows, conditions, sample, seed),
             values=values,  # type: ignore[arg-type]
             counts_layer=counts_layer,
             gene_column=gene_column,
@@ -179,7 +190,7 @@ def knockout(
     epilog="**Example**\n\n    ranklock demo --out my-first-run\n\n" + _EXIT_CODES,
 )
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write the run to.")] = Path("ranklock-demo"),
+    out: Out = Path("ranklock-demo"),
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
