@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANEL = (2.7, 2.5)  # inches
+_LETTERS_PER_INCH = 13  # of the title, at its size
 _GREY = "#555555"
 
 
@@ -35,9 +37,8 @@ def rank_shift_figure(rows: pd.DataFrame, knocked_out: Sequence[int]) -> Figure:
     Returns
     -------
     matplotlib Figure. In the upper row all arms share one scale. In the lower row they share a
-    zoom that just holds the smaller effects: three times the median of the arm that moves least
-    would be its lower end, were it not widened to show 95 % of that arm's genes. Genes below it
-    are marked at its foot and counted.
+    zoom that is chosen from the data (:func:`zoom_limit`); genes below it are marked at its foot
+    and counted.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -47,30 +48,32 @@ def rank_shift_figure(rows: pd.DataFrame, knocked_out: Sequence[int]) -> Figure:
         arm: (part["responder_rank"].to_numpy(), part["cosine_distance"].to_numpy(np.float64))
         for arm, part in rows.groupby("arm", observed=True)
     }
+    every = [distances for _, distances in by_arm.values()]
+    limits = (_room(max(distances.max(initial=0.0) for distances in every)), zoom_limit(every))
     with mpl.rc_context(STYLE):
         width = max(_PANEL[0] * len(arms) + 0.9, 6.4)
-        figure = Figure(figsize=(width, 2 * _PANEL[1] + 1.15), layout="constrained")
+        figure = Figure(figsize=(width, 2 * _PANEL[1] + 1.5), layout="constrained")
         axes = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
-        whole = max(distances.max(initial=0.0) for _, distances in by_arm.values())
-        limits = (_room(whole), zoom_limit([distances for _, distances in by_arm.values()]))
         for column, arm in enumerate(arms):
             ranks, distances = by_arm[arm]
             for row, limit in enumerate(limits):
                 _panel(axes[row, column], ranks, distances, knocked_out, limit, ARM_COLOURS[arm])
-            positions = ARMS[arm].positions.value.partition(":")[0]
-            axes[0, column].set_title(f"{arm}\npositions {positions}", fontweight="bold")
-            _write_medians(axes[0, column], ranks, distances, knocked_out)
+            _head(axes[:, column], arm, ranks, distances, knocked_out, limits[1])
         for row, label in enumerate(("one scale for all arms", "zoom, one scale for all arms")):
             axes[row, 0].set_ylabel(f"cosine similarity\n({label})")
-            axes[row, 0].yaxis.set_major_formatter(_similarity)
+            axes[row, 0].yaxis.set_major_formatter(similarity_label(limits[row]))
             axes[row, 0].yaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
         figure.supxlabel("rank in the unperturbed cell (0 = highest)", fontsize=9)
-        figure.suptitle(_title(rows, knocked_out), fontsize=11, parse_math=False)
+        letters = int(_LETTERS_PER_INCH * width)
+        title = "\n".join(textwrap.fill(line, letters) for line in _title(rows, knocked_out))
+        figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 
 def zoom_limit(distances: Sequence[npt.NDArray[np.float64]]) -> float:
-    """Largest cosine distance that the zoom shows: 95 % of the arm that moves least fit in.
+    """Largest cosine distance that the zoom shows.
+
+    95 % of the genes fit in under the arm that moves least, and at least three times its median.
 
     Parameters
     ----------
@@ -102,59 +105,71 @@ def _panel(
     for rank in knocked_out:
         axes.axvline(rank, color="black", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     inside = distances <= limit
+    look: dict[str, Any] = {"color": colour, "linewidths": 0, "zorder": 2, "rasterized": True}
     size = float(np.clip(4000 / max(len(ranks), 1), 3, 18))
-    axes.scatter(
-        ranks[inside], distances[inside], s=size, color=colour, alpha=0.55, linewidths=0, zorder=2,
-        rasterized=True,
-    )  # fmt: skip
+    axes.scatter(ranks[inside], distances[inside], s=size, alpha=0.55, **look)
     outside = ranks[~inside]
-    if len(outside):
-        axes.scatter(
-            outside, np.full(len(outside), 0.985 * limit), s=12, marker="v", color=colour,
-            alpha=0.35, linewidths=0, zorder=2, rasterized=True,
-        )  # fmt: skip
-        axes.text(
-            0.5, 0.10, f"{len(outside)} genes below", transform=axes.transAxes, ha="center",
-            fontsize=8, color="black", bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0},
-        )  # fmt: skip
+    axes.scatter(
+        outside, np.full(len(outside), 0.985 * limit), s=12, marker="v", alpha=0.35, **look
+    )
 
 
-def _write_medians(
-    axes: Axes,
+def _head(
+    axes: Sequence[Axes],
+    arm: str,
     ranks: npt.NDArray[Any],
     distances: npt.NDArray[np.float64],
     knocked_out: Sequence[int],
+    zoom: float,
 ) -> None:
+    """Write what is above the panels of one arm, where it can cover no gene."""
     sides = step(distances, ranks, knocked_out)
-    text = "median distance\n" + "\n".join(
-        f"{side} {value:.1e}"
+    medians = " · ".join(
+        f"{side} {_short(value)}"
         for side, value in (("before", sides.before), ("after", sides.after))
         if np.isfinite(value)
     )
-    axes.text(
-        0.03, 0.04, text, transform=axes.transAxes, fontsize=8, color=_GREY, va="bottom",
-        bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0},
+    positions = ARMS[arm].positions.value.partition(":")[0]
+    axes[0].set_title(f"{arm}: positions {positions}", fontweight="bold", pad=17)
+    axes[0].text(
+        0.5, 1.03, f"median distance {medians}", transform=axes[0].transAxes, ha="center",
+        fontsize=7.5, color=_GREY,
     )  # fmt: skip
+    below = int((distances > zoom).sum())
+    axes[1].set_title(f"{below} of {len(distances)} genes are below", fontsize=7.5, color=_GREY)
 
 
-def _similarity(distance: float, _: int) -> str:
-    """Label of a tick: the similarity, written so that it can be told from one."""
-    if distance <= 0:
-        return "1" if distance == 0 else ""
-    if distance >= 1e-3:
-        return f"{1 - distance:.4g}"
-    return f"1 − {distance:.2g}"
+def similarity_label(limit: float) -> Callable[[float, int], str]:
+    """Labels of ticks that count cosine distance: the similarity, told apart from one.
+
+    Parameters
+    ----------
+    limit
+        Largest distance on the axis; below a hundredth, labels are written as ``1 − d``.
+    """
+
+    def label(distance: float, _: int) -> str:
+        if distance <= 0:
+            return "1" if distance == 0 else ""
+        return f"1 − {_short(distance)}" if limit < 0.01 else f"{1 - distance:.4g}"
+
+    return label
 
 
-def _title(rows: pd.DataFrame, knocked_out: Sequence[int]) -> str:
+def _short(number: float) -> str:
+    """Two digits, without the zeros that pad an exponent: ``7.6e-7``."""
+    text = f"{number:.2g}"
+    return text.replace("e-0", "e-").replace("e+0", "e+")
+
+
+def _title(rows: pd.DataFrame, knocked_out: Sequence[int]) -> list[str]:
     gene, cell = rows["gene"].iloc[0], rows["cell"].iloc[0]
-    length = int(rows["responder_rank"].max()) + 1
-    length = max(length, max(knocked_out) + 1)
+    length = max(int(rows["responder_rank"].max()), max(knocked_out)) + 1
     where = ", ".join(map(str, knocked_out[:4])) + (", …" if len(knocked_out) > 4 else "")
-    title = f"{gene} knocked out of cell {cell}: rank {where} of {length}"
+    title = [f"{gene} knocked out of cell {cell}: rank {where} of {length}"]
     deleted = rows[rows["arm"] == "delete"]
     squared = deleted["displacement"].to_numpy(np.float64) ** 2
     share = pooled_artefact_share(deleted["artefact_share"].to_numpy(np.float64) * squared, squared)
     if np.isfinite(share):
-        title += f"\nartefact share of delete: {share:.3f} of the effect is rank shift"
+        title.append(f"artefact share of delete: {share:.3f} of the movement is rank shift")
     return title
