@@ -58,7 +58,7 @@ def rank_shift_figure(rows: pd.DataFrame, knocked_out: Sequence[int]) -> Figure:
             ranks, distances = by_arm[arm]
             for row, limit in enumerate(limits):
                 _panel(axes[row, column], ranks, distances, knocked_out, limit, ARM_COLOURS[arm])
-            _head(axes[:, column], arm, ranks, distances, knocked_out, limits[1])
+            _head(list(axes[:, column]), arm, ranks, distances, knocked_out, limits[1])
         for row, label in enumerate(("one scale for all arms", "zoom, one scale for all arms")):
             axes[row, 0].set_ylabel(f"cosine similarity\n({label})")
             axes[row, 0].yaxis.set_major_formatter(similarity_label(limits[row]))
