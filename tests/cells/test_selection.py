@@ -53,6 +53,12 @@ def test_no_cells_at_all():
         Selection().choose(OBS.iloc[:0], "cells")
 
 
+def test_a_choice_is_described_for_the_manifest():
+    described = Selection(rows=slice(0, 50), where={"a": "b"}, sample=5, seed=3).described()
+    assert described == {"rows": "0:50", "where": {"a": "b"}, "sample": 5, "seed": 3}
+    assert Selection(rows=(4,)).described()["rows"] == [4]
+
+
 def test_ranges_and_conditions_are_read_as_written():
     assert parse_range("0:50") == slice(0, 50)
     assert parse_range("100:") == slice(100, None)

@@ -302,6 +302,21 @@ def test_what_does_not_fit_is_refused_before_the_first_forward(model, monkeypatc
             ranklock.knockout(**({"cells": cells, "model": model, "progress": False} | asked))
 
 
+def test_a_table_that_would_not_fit_is_refused(model, monkeypatch):
+    cells = cells_of([20], vocabulary(60))
+    monkeypatch.setattr("ranklock.experiments.plan._MOST_ROWS", 75)
+    with pytest.raises(InputError, match="would have 76 rows.*fewer cells"):
+        ranklock.knockout(cells, model, [int(cells.ranked[0][0])], progress=False)
+
+
+def test_the_manifest_says_which_cells_were_asked_for(model):
+    cells = cells_of([20], vocabulary(60))
+    run = ranklock.knockout(cells, model, [int(cells.ranked[0][0])], progress=False)
+    assert run.manifest["cells"]["selection"] == {
+        "rows": None, "where": {}, "sample": None, "seed": None,
+    }  # fmt: skip
+
+
 def test_results_do_not_depend_on_batch_size_beyond_the_noise_floor(model):
     cells = cells_of([30, 40], vocabulary(60))
     genes = cells.ranked[0][:6].tolist()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ranklock.cells.selection import Selection
 from ranklock.errors import InputError
 from ranklock.vocabulary import CLS, EOS, Vocabulary
 
@@ -33,6 +34,8 @@ class Cells:
         Whether the model is to see ``<cls>`` before and ``<eos>`` after the genes (Geneformer V2).
     source
         Where the cells were read from.
+    selection
+        Which of the cells there were asked for.
     """
 
     ranked: tuple[Tokens, ...]
@@ -40,6 +43,7 @@ class Cells:
     vocabulary: Vocabulary
     special_frame: bool
     source: str = "memory"
+    selection: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
         if len(self.ranked) != len(self.obs):

@@ -93,7 +93,7 @@ def encode_anndata(
             stacklevel=2,
         )
     special_frame = {CLS, EOS} <= set(vocabulary.special)
-    return Cells(tuple(ranked), obs, vocabulary, special_frame, source)
+    return Cells(tuple(ranked), obs, vocabulary, special_frame, source, selection)
 
 
 def _matrix(adata: AnnData, layer: str | None, source: str) -> tuple[Any, pd.DataFrame, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,17 @@ class Selection:
             draw = np.random.default_rng(self.seed)
             chosen = draw.choice(chosen, size=min(self.sample, len(chosen)), replace=False)
         return np.sort(chosen)
+
+    def described(self) -> dict[str, Any]:
+        """The choice as a manifest holds it."""
+        rows: str | list[int] | None = None
+        if isinstance(self.rows, slice):
+            ends = [self.rows.start, self.rows.stop, *([self.rows.step] * bool(self.rows.step))]
+            rows = ":".join("" if end is None else str(end) for end in ends)
+        elif self.rows is not None:
+            rows = list(self.rows)
+        seed = None if self.sample is None else self.seed
+        return {"rows": rows, "where": dict(self.where), "sample": self.sample, "seed": seed}
 
     def _by_row(self, everything: npt.NDArray[np.int_], source: str) -> npt.NDArray[np.int_]:
         if self.rows is None:

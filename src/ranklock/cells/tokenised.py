@@ -37,7 +37,7 @@ def read_dataset(path: Path, vocabulary: Vocabulary | None, selection: Selection
     obs = described[:] if described.column_names else pd.DataFrame(index=range(len(dataset)))
     rows = selection.choose(obs, str(path))
     sequences = dataset.select(rows).with_format("numpy")[_INPUT_IDS]
-    return _cells(sequences, obs.iloc[rows], vocabulary, path)
+    return _cells(sequences, obs.iloc[rows], vocabulary, path, selection)
 
 
 def read_parquet(path: Path, vocabulary: Vocabulary | None, selection: Selection) -> Cells:
@@ -53,7 +53,9 @@ def read_parquet(path: Path, vocabulary: Vocabulary | None, selection: Selection
     obs = table.drop_columns([_INPUT_IDS]).to_pandas()
     obs = obs.reset_index(drop=True) if len(obs.columns) else pd.DataFrame(index=range(len(table)))
     rows = selection.choose(obs, str(path))
-    return _cells(table.column(_INPUT_IDS).take(rows).to_pylist(), obs.iloc[rows], vocabulary, path)
+    return _cells(
+        table.column(_INPUT_IDS).take(rows).to_pylist(), obs.iloc[rows], vocabulary, path, selection
+    )
 
 
 def _need_input_ids(columns: list[str], path: Path) -> None:
@@ -61,7 +63,13 @@ def _need_input_ids(columns: list[str], path: Path) -> None:
         raise InputError(f"{path} has no column {_INPUT_IDS!r}; it has: {', '.join(columns)}.")
 
 
-def _cells(sequences: Any, obs: pd.DataFrame, vocabulary: Vocabulary | None, path: Path) -> Cells:
+def _cells(
+    sequences: Any,
+    obs: pd.DataFrame,
+    vocabulary: Vocabulary | None,
+    path: Path,
+    selection: Selection,
+) -> Cells:
     obs = obs.copy()
     obs.index = obs.index.astype(str)
     arrays = [_as_tokens(s, f"{path}, cell {n}") for s, n in zip(sequences, obs.index, strict=True)]
@@ -80,7 +88,7 @@ def _cells(sequences: Any, obs: pd.DataFrame, vocabulary: Vocabulary | None, pat
             "tokenise them all in one way."
         )
     ranked = tuple(tokens[1:-1] if framed[0] else tokens for tokens in arrays)
-    return Cells(ranked, obs, vocabulary, special_frame=framed[0], source=str(path))
+    return Cells(ranked, obs, vocabulary, framed[0], str(path), selection)
 
 
 def _as_tokens(sequence: Any, where: str) -> Tokens:

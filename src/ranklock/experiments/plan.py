@@ -1,0 +1,190 @@
+"""Which knock-out can be done in which cell, and what does not fit: found before any forward."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ranklock.arms import Arm, Edit, ModelInput, baseline, capacity
+from ranklock.cells import Cells
+from ranklock.errors import InputError, RanklockWarning
+from ranklock.models import Model
+from ranklock.models.checkpoint import check_token_range, check_vocabulary
+from ranklock.results.tables import knockout_ids, knockout_name
+from ranklock.vocabulary import MASK
+
+_MOST_ROWS = 50_000_000  # some 2 GB in memory
+
+_REASONS = {
+    "cells_without_it": "lack it",
+    "cells_with_it_below_the_input_size": "have it below the input size",
+    "cells_with_nothing_else": "have no other gene to respond",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One knock-out in one cell."""
+
+    cell: int
+    knockout: int
+    ranks: tuple[int, ...]
+
+
+def check_fit(cells: Cells, model: Model, arms: Sequence[Arm]) -> None:
+    """Refuse cells, checkpoint and arms that do not fit each other.
+
+    Raises
+    ------
+    InputError
+        When the model has no token for a gene, the vocabulary belongs to another checkpoint, or an
+        arm needs a special token that the vocabulary lacks.
+    """
+    check_token_range(
+        max((int(genes.max()) for genes in cells.ranked if len(genes)), default=0),
+        model,
+        cells.source,
+    )
+    if not cells.vocabulary.stand_in:
+        check_vocabulary(cells.vocabulary, model)
+    masking = [arm.name for arm in arms if arm.edit is Edit.MASK]
+    if masking and MASK not in cells.vocabulary.special:
+        raise InputError(
+            f"{cells.vocabulary.source} has no <mask>, so the arm {masking[0]!r} cannot be run; "
+            "leave it out of --arms."
+        )
+
+
+def find_knockouts(
+    genes: Sequence[str | int], cells: Cells, *, together: bool
+) -> list[tuple[int, ...]]:
+    """Tokens of each knock-out's genes, in the order asked, each gene once.
+
+    Raises
+    ------
+    InputError
+        When a gene is not in the vocabulary, or none is named.
+    """
+    if isinstance(genes, str):
+        raise InputError(f"genes is a list; write genes=[{genes!r}].")
+    tokens = list(dict.fromkeys(cells.vocabulary.token(gene) for gene in genes))
+    if not tokens:
+        raise InputError("No gene was named; name at least one with --gene.")
+    return [tuple(tokens)] if together else [(token,) for token in tokens]
+
+
+def shown_genes(cells: Cells, cell: int, model: Model) -> int:
+    """Number of genes of a cell that the model is shown."""
+    most = capacity(model.input_size, special_frame=cells.special_frame)
+    return min(len(cells.ranked[cell]), most)
+
+
+def plan_knockouts(
+    knockouts: Sequence[tuple[int, ...]], cells: Cells, model: Model
+) -> tuple[list[Task], list[dict[str, Any]]]:
+    """Which knock-out can be done in which cell, and what is left out.
+
+    Returns
+    -------
+    Tasks in order of cells, and for each knock-out that some cells cannot have, how many and why.
+
+    Raises
+    ------
+    InputError
+        When nothing can be done at all.
+    """
+    tasks: list[Task] = []
+    counts = np.zeros((len(knockouts), len(_REASONS)), dtype=int)
+    rank_of = np.full(cells.vocabulary.largest_token + 1, -1)
+    for cell, ranked in enumerate(cells.ranked):
+        rank_of[ranked] = np.arange(len(ranked))
+        shown = shown_genes(cells, cell, model)
+        for index, tokens in enumerate(knockouts):
+            ranks = np.sort(rank_of[list(tokens)])
+            if ranks[0] < 0:
+                counts[index, 0] += 1
+            elif ranks[-1] >= shown:
+                counts[index, 1] += 1
+            elif len(ranks) == shown and not cells.special_frame:
+                counts[index, 2] += 1
+            else:
+                tasks.append(Task(cell, index, tuple(ranks.tolist())))
+        rank_of[ranked] = -1
+    skipped = [
+        {
+            "gene": knockout_name(tokens, cells),
+            "gene_id": knockout_ids(tokens, cells),
+            **dict(zip(_REASONS, row.tolist(), strict=True)),
+        }
+        for tokens, row in zip(knockouts, counts, strict=True)
+        if row.any()
+    ]
+    if not tasks:
+        raise InputError(_nowhere(skipped, cells))
+    for entry in skipped:
+        warnings.warn(_left_out(entry, cells), RanklockWarning, stacklevel=4)
+    return tasks, skipped
+
+
+def _nowhere(skipped: Sequence[dict[str, Any]], cells: Cells) -> str:
+    genes = ", ".join(entry["gene"] for entry in skipped)
+    return (
+        f"{genes} can be knocked out of none of the {len(cells)} cells chosen from "
+        f"{cells.source} ({_reasons(skipped)}); choose other cells or another gene."
+    )
+
+
+def _left_out(entry: dict[str, Any], cells: Cells) -> str:
+    return f"{entry['gene']}: of {len(cells)} cells, {_reasons([entry])}; they are left out."
+
+
+def _reasons(skipped: Sequence[dict[str, Any]]) -> str:
+    totals = {reason: sum(entry[reason] for entry in skipped) for reason in _REASONS}
+    return ", ".join(f"{totals[r]} {text}" for r, text in _REASONS.items() if totals[r])
+
+
+def check_size(tasks: Sequence[Task], cells: Cells, model: Model, arms: int) -> None:
+    """Refuse a run whose table of effects would not fit a usual machine.
+
+    Raises
+    ------
+    InputError
+        With what would fit.
+    """
+    rows = sum(shown_genes(cells, task.cell, model) - len(task.ranks) for task in tasks) * arms
+    if rows > _MOST_ROWS:
+        raise InputError(
+            f"The table of effects would have {rows:,} rows (at most {_MOST_ROWS:,}): "
+            f"{len(tasks)} knock-outs × {arms} arms × their responders. Take fewer cells "
+            "(--sample) or genes, or cut the work into several runs."
+        )
+
+
+def warn_of_backfill(
+    arms: Sequence[Arm], cells: Cells, model: Model, tasks: Sequence[Task]
+) -> None:
+    """Warn of cells that were cut before they came here: their next gene is not known."""
+    most = capacity(model.input_size, special_frame=cells.special_frame)
+    used = {task.cell for task in tasks}
+    full = sum(len(cells.ranked[cell]) == most for cell in used)
+    if full and any(arm.backfill for arm in arms):
+        warnings.warn(
+            f"{full} cells fill the input exactly and {cells.source} does not say which genes "
+            "come next, so backfill lets nothing in there.",
+            RanklockWarning,
+            stacklevel=4,
+        )
+
+
+def baseline_of(cells: Cells, cell: int, model: Model) -> ModelInput:
+    """Input of one unperturbed cell."""
+    return baseline(
+        cells.ranked[cell],
+        model.input_size,
+        cells.vocabulary,
+        special_frame=cells.special_frame,
+    )
