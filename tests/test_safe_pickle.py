@@ -79,6 +79,39 @@ def test_broken_and_foreign_pickles_are_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("numpy", "dtype"), ("numpy.core.multiarray", "scalar"), ("_codecs", "encode"),
+     ("collections", "OrderedDict"), ("builtins", "set")],
+)  # fmt: skip
+@pytest.mark.parametrize("attribute", ["__defaults__", "__call__", "_function", "anything"])
+def test_a_pickle_cannot_change_what_reads_it(tmp_path, module, name, attribute):
+    path = tmp_path / "d.pkl"
+    # A state of (None, attributes) makes the unpickler call setattr.
+    slots = b"N}" + pickle.dumps(attribute, 2)[2:-1] + b"K\x01s\x86"
+    path.write_bytes(b"\x80\x02c" + f"{module}\n{name}\n".encode() + slots + b"b.")
+    with pytest.raises(InputError, match="was not read"):
+        read_pickled_dictionary(path)
+    path.write_bytes(pickle.dumps({"a": np.int16(7)}))
+    assert read_pickled_dictionary(path) == {"a": 7}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"\x80\x02}r" + (60_000_000).to_bytes(4, "little") + b".",  # a memo of a gigabyte
+        b"\x80\x02}" + b")" + b"\x85" * 1_000_000 + b"K\x01s.",  # a key a million tuples deep
+        b"\x80\x04}K\x01" + b"\x942h\x00\x86" * 60 + b"K\x01s.",  # a hash of 2^60 steps
+    ],
+    ids=["memo", "depth", "hash"],
+)
+def test_a_pickle_cannot_exhaust_the_reader(tmp_path, program):
+    path = tmp_path / "d.pkl"
+    path.write_bytes(program)
+    with pytest.raises(InputError, match="was not read"):
+        read_pickled_dictionary(path)
+
+
 @pytest.mark.parametrize("content", [[1, 2], {1: 2}, "text"])
 def test_anything_but_a_dictionary_of_names_is_refused(tmp_path, content):
     path = tmp_path / "d.pkl"

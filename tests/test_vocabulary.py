@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from ranklock.errors import InputError
 from ranklock.vocabulary import Vocabulary, read_vocabulary, token_vocabulary, write_vocabulary
 from tests.helpers import vocabulary
+
+JSON = '{"format": "ranklock-vocabulary", "version": 1, "special": {"<pad>": 0}, "genes": [%s]}'
 
 
 def write_geneformer(folder, suffix, *, special_frame=False):
@@ -44,13 +47,17 @@ def test_two_vocabularies_in_one_folder_are_told_apart_by_file(tmp_path):
 
 
 def test_own_json_holds_the_same(tmp_path):
-    vocab = vocabulary(special_frame=True)
+    plain = vocabulary(special_frame=True)
+    first = next(iter(plain.tokens))
+    symbols = plain.symbols | {"ALIAS": first, "UNTRAINED": "ENSG9"}
+    vocab = replace(plain, symbols=symbols, canonical={"ENSG_OLD": first})
     write_vocabulary(vocab, tmp_path / "vocabulary.json")
     json.loads((tmp_path / "vocabulary.json").read_text())
     for path in (tmp_path, tmp_path / "vocabulary.json"):
         read = read_vocabulary(path)
         assert (read.tokens, read.special) == (vocab.tokens, vocab.special)
         assert (read.medians, read.symbols) == (vocab.medians, vocab.symbols)
+        assert read.canonical == vocab.canonical
 
 
 def test_a_gene_is_found_by_symbol_id_version_and_token():
@@ -63,6 +70,7 @@ def test_a_gene_is_found_by_symbol_id_version_and_token():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("²", "No gene named '²'"),
         ("GENE77", "No gene named 'GENE77'.*Nearest: .*GENE"),
         ("gene7", "Nearest: GENE7"),
         ("1", "is <mask>, not a gene"),
@@ -87,11 +95,11 @@ def test_a_gene_that_the_model_was_not_trained_on_is_named_as_such():
         ("[]", "not a Ranklock vocabulary"),
         ('{"format": "ranklock-vocabulary", "version": 9}', "upgrade"),
         ('{"format": "ranklock-vocabulary", "version": 1, "special": {}, "genes": []}', "no gene"),
-        (
-            '{"format": "ranklock-vocabulary", "version": 1, "special": {"<pad>": 0},'
-            ' "genes": [{"gene": "A", "token": 0}]}',
-            "share one token",
-        ),
+        (JSON % '{"gene": "A", "token": 0}', "share one token"),
+        (JSON % '{"gene": "A", "token": 5.7}', "not a whole number"),
+        (JSON % '{"gene": "A", "token": true}', "not a whole number"),
+        (JSON % '{"gene": "A", "token": Infinity}', "not a whole number"),
+        (JSON % '{"gene": "A", "token": 2}, {"gene": "A", "token": 3}', "names a gene twice"),
     ],
 )
 def test_broken_json_is_refused(tmp_path, content, message):
@@ -123,3 +131,14 @@ def test_the_published_v1_dictionaries(shared):
     assert len(vocab.tokens) == 25_424
     assert vocab.special == {"<pad>": 0, "<mask>": 1}
     assert vocab.token("FAM136A") == vocab.token("ENSG00000035141") == 519
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2.5, "2", None, [[]] * 3])
+def test_a_token_that_is_no_whole_number(tmp_path, value):
+    (tmp_path / "token_dictionary.pkl").write_bytes(pickle.dumps({"ENSG1": value}))
+    with pytest.raises(InputError, match="the entry of 'ENSG1' is .*not a whole number"):
+        read_vocabulary(tmp_path)
+
+
+def test_the_largest_token_of_a_single_gene():
+    assert Vocabulary({"A": 2}, {}).largest_token == 2

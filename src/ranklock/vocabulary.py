@@ -8,7 +8,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -100,7 +102,14 @@ class Vocabulary:
     @cached_property
     def largest_token(self) -> int:
         """The largest token, special tokens included."""
-        return max(*self.tokens.values(), *self.special.values())
+        return max([*self.tokens.values(), *self.special.values()])
+
+    @cached_property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether each token, from 0 to the largest, is a gene."""
+        known = np.zeros(self.largest_token + 1, dtype=bool)
+        known[list(self.tokens.values())] = True
+        return known
 
     @cached_property
     def symbol_of_gene(self) -> Mapping[str, str]:
@@ -154,7 +163,7 @@ class Vocabulary:
         gene = self.find(str(name))
         if gene is not None:
             return self.tokens[gene]
-        if str(name).isdigit():
+        if str(name).isdecimal():
             token = int(name)
             if token in self.genes:
                 return token
@@ -235,11 +244,17 @@ def write_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
         if gene in vocabulary.medians:
             record["median"] = vocabulary.medians[gene]
         records.append(json.dumps(record))
-    head = json.dumps(
-        {"format": _JSON_FORMAT, "version": _JSON_VERSION, "special": dict(vocabulary.special)}
-    )
+    written = {vocabulary.symbol_of_gene.get(gene) for gene in vocabulary.tokens}
+    head: dict[str, Any] = {
+        "format": _JSON_FORMAT,
+        "version": _JSON_VERSION,
+        "special": dict(vocabulary.special),
+        "other_symbols": {s: g for s, g in vocabulary.symbols.items() if s not in written},
+        "canonical": dict(vocabulary.canonical),
+    }
     body = ",\n  ".join(records)
-    Path(path).write_text(f'{head[:-1]},\n "genes": [\n  {body}\n ]}}\n', encoding="utf-8")
+    text = f'{json.dumps(head)[:-1]},\n "genes": [\n  {body}\n ]}}\n'
+    Path(path).write_text(text, encoding="utf-8")
 
 
 def _token_dictionary_in(folder: Path) -> Path:
@@ -279,15 +294,22 @@ def _read_geneformer(token_file: Path) -> Vocabulary:
 
 def _numbers(entries: Mapping[str, Any], kind: type, source: Path) -> dict[str, Any]:
     for name, value in entries.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or kind(value) != value:
-            raise InputError(f"{source}: the entry of {name} is {value!r}, not a number.")
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        if not plain or not math.isfinite(value) or kind(value) != value:
+            raise InputError(
+                f"{source}: the entry of {reprlib.repr(name)} is {reprlib.repr(value)}, not a "
+                f"{'whole ' if kind is int else ''}number."
+            )
     return {name: kind(value) for name, value in entries.items()}
 
 
 def _texts(entries: Mapping[str, Any], source: Path) -> dict[str, str]:
     for name, value in entries.items():
         if not isinstance(value, str):
-            raise InputError(f"{source}: the entry of {name} is {value!r}, not a gene's ID.")
+            raise InputError(
+                f"{source}: the entry of {reprlib.repr(name)} is {reprlib.repr(value)}, not a "
+                "gene's ID."
+            )
     return dict(entries)
 
 
@@ -300,11 +322,17 @@ def _read_json(path: Path) -> Vocabulary:
                 f"{_JSON_VERSION}; upgrade Ranklock, or write the vocabulary again."
             )
         genes = content["genes"]
+        tokens = {record["gene"]: record["token"] for record in genes}
+        if len(tokens) < len(genes):
+            raise InputError(f"{path} names a gene twice; the vocabulary is broken.")
+        medians = {r["gene"]: r["median"] for r in genes if "median" in r}
+        symbols = {r["symbol"]: r["gene"] for r in genes if "symbol" in r}
         return Vocabulary(
-            tokens={record["gene"]: int(record["token"]) for record in genes},
-            special={str(name): int(token) for name, token in content["special"].items()},
-            medians={r["gene"]: float(r["median"]) for r in genes if "median" in r},
-            symbols={r["symbol"]: r["gene"] for r in genes if "symbol" in r},
+            tokens=_numbers(tokens, int, path),
+            special=_numbers(content["special"], int, path),
+            medians=_numbers(medians, float, path),
+            symbols=symbols | _texts(content.get("other_symbols", {}), path),
+            canonical=_texts(content.get("canonical", {}), path),
             source=str(path),
         )
     except OSError as error:

@@ -43,7 +43,7 @@ def cosine_distance(before: Embeddings, after: Embeddings) -> Numbers:
         y_squared = np.sum(y * y, axis=-1)
         cosine = np.sum(x * y, axis=-1) / np.sqrt(np.sum(x * x, axis=-1) * y_squared)
         near = np.sum(across * across, axis=-1) / y_squared / (1.0 + cosine)
-    distance: Numbers = np.where(cosine >= 0, near, 1.0 - cosine)
+    distance: Numbers = np.clip(np.where(cosine >= 0, near, 1.0 - cosine), 0.0, 2.0)
     return distance
 
 
