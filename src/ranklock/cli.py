@@ -107,7 +107,11 @@ def knockout(
     ] = None,
     where: Annotated[
         list[str] | None,
-        _option(_CELLS, "Only cells with this value in obs, as cell_type=NK. May be repeated."),
+        _option(
+            _CELLS,
+            "Only cells with this value in obs, as cell_type=NK. Repeated: for one column, "
+            "any of the values; for several, all of them.",
+        ),
     ] = None,
     sample: Annotated[
         int | None, _option(_CELLS, "This many cells at random, of those chosen otherwise.")
@@ -152,14 +156,16 @@ def knockout(
     rank_shift.svg into the folder given by --out.
     """
     from ranklock.cells import Selection, read_cells
-    from ranklock.cells.selection import parse_condition, parse_range
+    from ranklock.cells.selection import parse_conditions, parse_range
     from ranklock.results import check_folder
 
     with _reported():
         if cell is not None and cell_range is not None:
             raise typer.BadParameter("--cell and --cells exclude each other.")
-        rows = (cell,) if cell is not None else parse_range(cell_range) if cell_range else None
-        conditions = dict(parse_condition(text) for text in where or [])
+        rows: slice | tuple[int, ...] | None = None if cell is None else (cell,)
+        if cell_range is not None:
+            rows = parse_range(cell_range)
+        conditions = parse_conditions(where or [])
         check_folder(out, overwrite=overwrite)
         chosen = read_cells(
             cells,

@@ -71,7 +71,8 @@ class Run:
         the ranking: a step shows best with many genes on either side.
         """
         rows = self.cell_shifts
-        gene = str(rows["gene"].iloc[0]) if gene is None else gene
+        if gene is None:  # the first that has responders to show
+            gene = str((rows if self.table.empty else self.table)["gene"].iloc[0])
         rows = rows[rows["gene"] == gene]
         if cell is not None:
             rows = rows[rows["cell"] == cell]
@@ -108,7 +109,9 @@ class Run:
 
         folder = Path(folder)
         writers: dict[str, Any] = {
-            EFFECTS: lambda path: self.effects.copy().write_h5ad(path, compression="gzip"),
+            EFFECTS: lambda path: self.effects.write_h5ad(
+                path, compression="gzip", compression_opts=1
+            ),
             TABLE: lambda path: self.table.to_parquet(path, index=False, compression="zstd"),
             CELL_SHIFTS: lambda path: self.cell_shifts.to_parquet(path, index=False),
         }

@@ -62,6 +62,7 @@ class _StandIn:
     """A callable that a pickle can call but, unlike a function or a class, not change."""
 
     __slots__ = ("_function",)
+    _function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         object.__setattr__(self, "_function", function)

@@ -24,6 +24,8 @@ from ranklock.errors import InputError
 from ranklock.safe_pickle import read_pickled_dictionary
 
 PAD, MASK, CLS, EOS = "<pad>", "<mask>", "<cls>", "<eos>"
+# As every dictionary that Geneformer has published holds them; <cls> and <eos> since V2.
+PAD_TOKEN, MASK_TOKEN, CLS_TOKEN, EOS_TOKEN = range(4)
 SPECIAL_NAMES = (PAD, MASK, CLS, EOS)
 
 _JSON_FORMAT = "ranklock-vocabulary"
@@ -193,13 +195,9 @@ def token_vocabulary(largest_token: int, *, special_frame: bool) -> Vocabulary:
         Largest token in the cells.
     special_frame
         Whether the cells stand between ``<cls>`` and ``<eos>``.
-
-    Notes
-    -----
-    ``<pad>`` is 0 and ``<mask>`` is 1 in every dictionary that Geneformer has published;
-    ``<cls>`` is 2 and ``<eos>`` is 3 in those of V2.
     """
-    special = {PAD: 0, MASK: 1} | ({CLS: 2, EOS: 3} if special_frame else {})
+    special = {PAD: PAD_TOKEN, MASK: MASK_TOKEN}
+    special |= {CLS: CLS_TOKEN, EOS: EOS_TOKEN} if special_frame else {}
     first_gene = len(special)
     tokens = {str(token): token for token in range(first_gene, max(largest_token, first_gene) + 1)}
     return Vocabulary(tokens, special, source="tokens serving as names", stand_in=True)

@@ -167,7 +167,7 @@ def test_only_the_chosen_cells_are_read_in_chunks(tmp_path, monkeypatch):
     whole = read_cells(tmp_path / "cells.h5ad", VOCABULARY)
     monkeypatch.setattr("ranklock.cells.counts._CHUNK", 1)
     chosen = read_cells(
-        tmp_path / "cells.h5ad", VOCABULARY, select=Selection(where={"cell_type": "NK"})
+        tmp_path / "cells.h5ad", VOCABULARY, select=Selection(where={"cell_type": ("NK",)})
     )
     assert chosen.names == ["c1", "c2"]
     assert [g.tolist() for g in chosen.ranked] == [g.tolist() for g in whole.ranked[1:3]]

@@ -38,7 +38,7 @@ def test_reads_tokens_and_metadata(tmp_path, kind):
 
 def test_a_selection_keeps_the_files_row_numbers(tmp_path, kind):
     path = write(tmp_path, kind, CELLS, cell_type=["B", "NK", "NK"])
-    cells = read_cells(path, BARE, select=Selection(where={"cell_type": "NK"}))
+    cells = read_cells(path, BARE, select=Selection(where={"cell_type": ("NK",)}))
     assert cells.names == ["1", "2"]
     assert [genes.tolist() for genes in cells.ranked] == CELLS[1:]
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -312,8 +313,11 @@ def test_a_table_that_would_not_fit_is_refused(model, monkeypatch):
 def test_the_manifest_says_which_cells_were_asked_for(model):
     cells = cells_of([20], vocabulary(60))
     run = ranklock.knockout(cells, model, [int(cells.ranked[0][0])], progress=False)
+    assert "selection" not in run.manifest["cells"]  # these were made, not read
+    read = replace(cells, reading={"selection": ranklock.Selection(sample=1).described()})
+    run = ranklock.knockout(read, model, [int(cells.ranked[0][0])], progress=False)
     assert run.manifest["cells"]["selection"] == {
-        "rows": None, "where": {}, "sample": None, "seed": None,
+        "rows": None, "where": {}, "sample": 1, "seed": 0,
     }  # fmt: skip
 
 

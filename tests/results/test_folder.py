@@ -72,28 +72,77 @@ def test_a_crash_of_a_writer_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_if_the_new_run_cannot_take_its_place_the_old_one_has_it_back(tmp_path, monkeypatch):
+@pytest.mark.parametrize("interruption", [OSError(errno.EIO, "I/O error"), KeyboardInterrupt()])
+@pytest.mark.parametrize("fails_at", range(5))
+def test_if_the_new_run_cannot_take_its_place_the_old_one_has_it_back(
+    tmp_path, monkeypatch, interruption, fails_at
+):
     run = tmp_path / "run"
-    write(run)
-    rename = type(run).rename
+    write_folder(run, {}, {"a.txt": text("one"), "b.txt": text("one")}, overwrite=False)
+    rename, calls = type(run).rename, []
 
-    def fails_for_the_new_one(self, target):
-        if ".partial-" in self.name and not self.name.endswith(".old"):
-            raise OSError(errno.EIO, "Input/output error")
+    def fails_once(self, target):
+        calls.append(target)
+        if len(calls) == fails_at + 1:
+            raise interruption
         return rename(self, target)
 
-    monkeypatch.setattr(type(run), "rename", fails_for_the_new_one)
-    with pytest.raises(OutputError):
-        write_folder(run, {}, {"a.txt": text("two")}, overwrite=True)
-    assert (run / "a.txt").read_text() == "one"
-    assert list(tmp_path.iterdir()) == [run]
+    monkeypatch.setattr(type(run), "rename", fails_once)
+    with pytest.raises((OutputError, KeyboardInterrupt)):
+        write_folder(run, {}, {"a.txt": text("two"), "c.txt": text("two")}, overwrite=True)
+    monkeypatch.undo()
+    assert read_folder(run)
+    assert {path.name: path.read_text() for path in run.glob("*.txt")} == {
+        "a.txt": "one", "b.txt": "one",
+    }  # fmt: skip
+    assert sorted(p.name for p in run.iterdir()) == ["a.txt", "b.txt", "manifest.json"]
+
+
+def test_a_file_that_no_run_wrote_is_not_lost(tmp_path):
+    run = tmp_path / "run"
+    write(run)
+    (run / "my_analysis.ipynb").write_text("hours of work")
+    with pytest.raises(OutputError, match="also holds my_analysis.ipynb"):
+        check_folder(run, overwrite=True)
+
+
+def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
+    run, precious = tmp_path / "run", tmp_path / "precious.txt"
+    precious.write_text("mine")
+    write(run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["files"]["../precious.txt"] = ""
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    write_folder(run, {}, {"a.txt": text("two")}, overwrite=True)
+    assert precious.read_text() == "mine"
+
+
+def test_a_link_to_a_run_stays_a_link(tmp_path):
+    write(tmp_path / "run")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    write_folder(tmp_path / "link", {}, {"a.txt": text("two")}, overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "run" / "a.txt").read_text() == "two"
+
+
+def test_the_folder_one_stands_in_stays_the_same_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    write(type(tmp_path)("."))
+    assert tmp_path.stat().st_ino == before
+    assert read_folder(type(tmp_path)("."))
+
+
+def test_a_check_leaves_nothing_behind(tmp_path):
+    check_folder(tmp_path / "x" / "y" / "run", overwrite=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a file"):
         check_folder(tmp_path / "file", overwrite=False)
-    with pytest.raises(OutputError, match="cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(OutputError, match="file is a file"):
         check_folder(tmp_path / "file" / "run", overwrite=False)
     with pytest.raises(OutputError, match="cannot be written"):
         check_folder(type(tmp_path)("/proc/ranklock/run"), overwrite=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ranklock.cells.cells import Cells
 from ranklock.cells.counts import encode_anndata, read_h5ad
@@ -27,6 +27,7 @@ def read_cells(
     values: Values = "counts",
     counts_layer: str | None = None,
     gene_column: str | None = None,
+    progress: bool = False,
 ) -> Cells:
     """Read cells as rank value encodings.
 
@@ -48,6 +49,8 @@ def read_cells(
     gene_column
         Column of ``var`` with Ensembl IDs or symbols. By default, of the index and the columns
         that the field uses, the one that maps most genes to the vocabulary.
+    progress
+        Whether to show progress on stderr while cells are encoded.
 
     Returns
     -------
@@ -68,9 +71,14 @@ def read_cells(
     if isinstance(vocabulary, str | Path):
         vocabulary = read_vocabulary(vocabulary)
     selection = select or Selection()
-    how = {"values": values, "counts_layer": counts_layer, "gene_column": gene_column}
+    how: dict[str, Any] = {
+        "values": values,
+        "counts_layer": counts_layer,
+        "gene_column": gene_column,
+        "progress": progress,
+    }
     if not isinstance(source, str | Path):
-        return encode_anndata(source, vocabulary, selection, **how)  # type: ignore[arg-type]
+        return encode_anndata(source, vocabulary, selection, **how)
     path = Path(source)
     if not path.exists():
         raise InputError(f"{path} does not exist.")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.cells.selection import Selection
 from ranklock.errors import InputError
 from ranklock.vocabulary import CLS, EOS, Vocabulary
 
@@ -34,8 +34,11 @@ class Cells:
         Whether the model is to see ``<cls>`` before and ``<eos>`` after the genes (Geneformer V2).
     source
         Where the cells were read from.
-    selection
-        Which of the cells there were asked for.
+    complete
+        Whether ``ranked`` holds all genes of a cell that the vocabulary knows. A tokenised file
+        may have been cut at an input size.
+    reading
+        How they were read, for a manifest: which were asked for, and what of the file was used.
     """
 
     ranked: tuple[Tokens, ...]
@@ -43,13 +46,16 @@ class Cells:
     vocabulary: Vocabulary
     special_frame: bool
     source: str = "memory"
-    selection: Selection = field(default_factory=Selection)
+    complete: bool = False
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.ranked) != len(self.obs):
             raise InputError(f"{self.source}: {len(self.ranked)} cells, {len(self.obs)} obs rows.")
         if not self.ranked:
             raise InputError(f"{self.source} holds no cells.")
+        if not self.obs.index.is_unique:
+            raise InputError(f"{self.source}: two cells share a name; give each its own.")
         if self.special_frame and not {CLS, EOS} <= set(self.vocabulary.special):
             raise InputError(
                 f"{self.source}: cells stand between special tokens, but "
@@ -100,8 +106,9 @@ def _check(genes: Tokens, vocabulary: Vocabulary, where: str) -> None:
         raise InputError(
             f"{where}: token {twice} stands at several ranks; tokenise the cells anew."
         )
-    unknown = [token for token in genes.tolist() if token not in vocabulary.genes]
-    if unknown:
+    in_table = (genes >= 0) & (genes < len(vocabulary.known))
+    unknown = genes[~(in_table & vocabulary.known[np.where(in_table, genes, 0)])]
+    if len(unknown):
         raise InputError(
             f"{where}: token {unknown[0]} is not a gene of {vocabulary.source} (largest token "
             f"{vocabulary.largest_token}); use the vocabulary the cells were tokenised with."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ranklock.cells.cells import Cells, Tokens
 from ranklock.cells.encoding import Values, as_linear, rank_cells
 from ranklock.cells.selection import Selection
 from ranklock.errors import InputError, RanklockWarning
+from ranklock.progress import progress as show_progress
 from ranklock.vocabulary import CLS, EOS, Vocabulary, gene_arrays
 
 if TYPE_CHECKING:
@@ -28,91 +30,171 @@ _GENE_COLUMNS = (
 )  # fmt: skip
 _INDEX = "var_names"
 _CHUNK = 2048  # cells that are in memory at once, as counts
+_FEW = 0.25  # of a file's genes known to the vocabulary; a usual file has half or more
 
 
 def read_h5ad(path: Path, vocabulary: Vocabulary | None, selection: Selection, **how: Any) -> Cells:
-    """Read an ``.h5ad`` file; only the selected cells are brought into memory."""
-    from anndata import read_h5ad as open_h5ad
+    """Read an ``.h5ad`` file: its ``obs``, its ``var``, and the selected rows of one matrix."""
+    import h5py
 
+    # h5py and anndata raise OSError, KeyError, RuntimeError and their own errors on a broken file.
     try:
-        adata = open_h5ad(path, backed="r")
-    # h5py and anndata raise OSError, KeyError and their own errors on a broken file.
+        with h5py.File(path, "r") as file:
+            source = _open_file(file, how.get("counts_layer"), str(path))
+            return _encode(source, vocabulary, selection, **how)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{path} is not a readable .h5ad file ({error}).") from error
-    try:
-        return encode_anndata(adata, vocabulary, selection, source=str(path), **how)
-    finally:
-        adata.file.close()
 
 
 def encode_anndata(
-    adata: AnnData,
-    vocabulary: Vocabulary | None,
-    selection: Selection,
-    *,
-    source: str = "AnnData",
-    values: Values = "counts",
-    counts_layer: str | None = None,
-    gene_column: str | None = None,
+    adata: AnnData, vocabulary: Vocabulary | None, selection: Selection, **how: Any
 ) -> Cells:
-    """Encode the cells of an AnnData by rank.
+    """Encode the cells of an AnnData, which may be backed, by rank.
 
     Parameters
     ----------
     adata
-        Cells × genes. May be backed.
+        Cells × genes.
     vocabulary
         Tokens and medians of the checkpoint's genes.
     selection
         Which cells.
-    source
-        What the data is called in messages.
-    values, counts_layer, gene_column
-        As in :func:`ranklock.read_cells`.
+    **how
+        ``values``, ``counts_layer`` and ``gene_column``, as in :func:`ranklock.read_cells`.
     """
+    layer = how.get("counts_layer")
+    raw = adata.raw is not None
+    if layer in (None, "X"):
+        matrix, var = adata.X, adata.var
+    elif layer == "raw" and raw:
+        matrix, var = adata.raw.X, adata.raw.var
+    elif layer in adata.layers:
+        matrix, var = adata.layers[layer], adata.var
+    else:
+        raise InputError(_no_layer("AnnData", layer, raw, adata.layers))
+    if matrix is None:
+        raise InputError("AnnData has no X; name the layer with raw counts (--counts-layer).")
+    source = _Source("AnnData", adata.obs, var, matrix, layer or "X")
+    return _encode(source, vocabulary, selection, **how)
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """Cells and genes, and the one matrix that is to be read of them."""
+
+    name: str
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    matrix: Any  # anything that gives rows by their numbers
+    layer: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.name}, {self.layer}"
+
+
+def _open_file(file: Any, layer: str | None, name: str) -> _Source:
+    """Open one matrix of a file without reading it, nor any other."""
+    from anndata.io import read_elem, sparse_dataset
+
+    place = {None: "X", "X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
+    if place not in file:
+        if place == "X":
+            raise InputError(f"{name} has no X; name the layer with raw counts (--counts-layer).")
+        raise InputError(_no_layer(name, layer, "raw" in file, file.get("layers", ())))
+    matrix = file[place]
+    if not hasattr(matrix, "dtype"):
+        matrix = sparse_dataset(matrix)
+        if matrix.format == "csc":
+            # Columns on disk give no rows but all of them: read once, not once for each chunk.
+            matrix = matrix.to_memory().tocsr()
+    var = read_elem(file["raw/var" if place == "raw/X" else "var"])
+    return _Source(name, read_elem(file["obs"]), var, matrix, layer or "X")
+
+
+def _no_layer(name: str, layer: str | None, raw: bool, layers: Iterable[str]) -> str:
+    there = ["X", *(["raw"] if raw else []), *layers]
+    return f"{name} has no layer {layer!r}; there are: {', '.join(there)}."
+
+
+def _encode(
+    source: _Source,
+    vocabulary: Vocabulary | None,
+    selection: Selection,
+    *,
+    values: Values = "counts",
+    counts_layer: str | None = None,
+    gene_column: str | None = None,
+    progress: bool = False,
+) -> Cells:
     if vocabulary is None:
-        raise InputError(f"{source} holds counts; encoding them by rank needs --vocabulary.")
-    rows = selection.choose(adata.obs, source)
-    matrix, var, where = _matrix(adata, counts_layer, source)
-    columns, genes = _known_genes(var, vocabulary, gene_column, source)
+        raise InputError(f"{source.name} holds counts; encoding them by rank needs --vocabulary.")
+    rows = selection.choose(source.obs, source.name)
+    columns, genes = _known_genes(source.var, vocabulary, gene_column, source.name)
     tokens, medians = gene_arrays(vocabulary, genes)
-    with_median = np.isfinite(medians)
-    columns, tokens, medians = columns[with_median], tokens[with_median], medians[with_median]
+    usable = np.isfinite(medians)
     ranked: list[Tokens] = []
-    for counts in _chunks(matrix, rows):
-        # All genes are looked at, not only the known ones: a NaN elsewhere is still a broken file.
-        linear = as_linear(counts, values, where)
-        ranked += rank_cells(linear[:, columns], tokens, medians)
-    obs = adata.obs.iloc[rows].copy()
-    obs.index = obs.index.astype(str)
-    if not obs.index.is_unique:
-        obs.index = pd.Index([f"{name}-{row}" for name, row in zip(obs.index, rows, strict=True)])
+    with show_progress(len(rows), "cells encoded", shown=progress) as advance:
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            # Every gene is looked at, not only the known ones: a NaN elsewhere is a broken file.
+            linear = as_linear(_plain(source.matrix[chunk], source.where), values, source.where)
+            ranked += rank_cells(linear[:, columns[usable]], tokens[usable], medians[usable])
+            advance(len(chunk))
+    reading = {
+        "selection": selection.described(),
+        "values": values,
+        "layer": source.layer,
+        "gene_column": gene_column,
+        "genes_in_file": len(source.var),
+        "genes_in_vocabulary": len(genes),
+        "genes_without_median": int((~usable).sum()),
+    }
+    _warn_of_few(reading, source.name, vocabulary)
+    return Cells(
+        tuple(ranked),
+        _named_apart(source.obs.iloc[rows].copy(), rows, source.name),
+        vocabulary,
+        special_frame={CLS, EOS} <= set(vocabulary.special),
+        source=source.name,
+        complete=True,
+        reading=reading,
+    )
+
+
+def _plain(rows: Any, where: str) -> sp.csr_matrix:
+    if rows.dtype.kind not in "biuf":
+        raise InputError(f"{where} holds {rows.dtype} values, not numbers; name another layer.")
+    if rows.dtype == np.float16:  # which scipy's sparse matrices do not know
+        rows = rows.astype(np.float32)
+    return sp.csr_matrix(rows)
+
+
+def _warn_of_few(reading: dict[str, Any], name: str, vocabulary: Vocabulary) -> None:
+    known = reading["genes_in_vocabulary"]
+    usable = known - reading["genes_without_median"]
+    if usable < _FEW * reading["genes_in_file"] or reading["genes_without_median"] > known / 2:
         warnings.warn(
-            f"{source}: cells share names, so each is named with its row number.",
+            f"{name}: of {reading['genes_in_file']} genes, {known} are in {vocabulary.source} and "
+            f"{usable} have a median there; the others are not ranked. Is it the right "
+            "vocabulary, and the right column of var (--gene-column)?",
             RanklockWarning,
             stacklevel=2,
         )
-    special_frame = {CLS, EOS} <= set(vocabulary.special)
-    return Cells(tuple(ranked), obs, vocabulary, special_frame, source, selection)
 
 
-def _matrix(adata: AnnData, layer: str | None, source: str) -> tuple[Any, pd.DataFrame, str]:
-    """Values, their genes, and what to call them."""
-    if layer in (None, "X"):
-        if adata.X is None:
-            raise InputError(f"{source} has no X; name the layer with raw counts (--counts-layer).")
-        return adata.X, adata.var, f"{source}, X"
-    if layer == "raw" and adata.raw is not None:
-        return adata.raw.X, adata.raw.var, f"{source}, raw.X"
-    if layer in adata.layers:
-        return adata.layers[layer], adata.var, f"{source}, layer {layer!r}"
-    there = ["X", *(["raw"] if adata.raw is not None else []), *adata.layers]
-    raise InputError(f"{source} has no layer {layer!r}; there are: {', '.join(there)}.")
-
-
-def _chunks(matrix: Any, rows: npt.NDArray[np.int_]) -> Iterator[sp.csr_matrix]:
-    for start in range(0, len(rows), _CHUNK):
-        yield sp.csr_matrix(matrix[rows[start : start + _CHUNK]])
+def _named_apart(obs: pd.DataFrame, rows: npt.NDArray[np.int_], name: str) -> pd.DataFrame:
+    obs.index = obs.index.astype(str)
+    if not obs.index.is_unique:
+        obs.index = pd.Index([f"{cell}-{row}" for cell, row in zip(obs.index, rows, strict=True)])
+        warnings.warn(
+            f"{name}: cells share names, so each is named with its row number.",
+            RanklockWarning,
+            stacklevel=2,
+        )
+    return obs
 
 
 def _known_genes(

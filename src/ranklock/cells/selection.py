@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ class Selection:
     rows
         Row numbers, or a slice of them; applied first.
     where
-        ``obs`` column → value; cells must match all. Compared as text.
+        ``obs`` column → values. A cell must have one of the values in every column; they are
+        compared as text.
     sample
         How many cells to draw at random, without replacement, from those left. Fewer are
         drawn where fewer are left.
@@ -31,7 +32,7 @@ class Selection:
     """
 
     rows: slice | tuple[int, ...] | None = None
-    where: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sample: int | None = None
     seed: int = 0
 
@@ -47,8 +48,8 @@ class Selection:
         if not len(everything):
             raise InputError(f"{source} holds no cells.")
         chosen = self._by_row(everything, source)
-        for column, value in self.where.items():
-            chosen = chosen[_matches(obs, column, value, source)[chosen]]
+        for column, values in self.where.items():
+            chosen = chosen[_matches(obs, column, values, source)[chosen]]
         if not len(chosen):
             raise InputError(f"{source}: no cell meets all of the conditions; loosen them.")
         if self.sample is not None:
@@ -67,7 +68,12 @@ class Selection:
         elif self.rows is not None:
             rows = list(self.rows)
         seed = None if self.sample is None else self.seed
-        return {"rows": rows, "where": dict(self.where), "sample": self.sample, "seed": seed}
+        return {
+            "rows": rows,
+            "where": {c: list(v) for c, v in self.where.items()},
+            "sample": self.sample,
+            "seed": seed,
+        }
 
     def _by_row(self, everything: npt.NDArray[np.int_], source: str) -> npt.NDArray[np.int_]:
         if self.rows is None:
@@ -86,19 +92,21 @@ class Selection:
         return chosen
 
 
-def _matches(obs: pd.DataFrame, column: str, value: str, source: str) -> npt.NDArray[np.bool_]:
+def _matches(
+    obs: pd.DataFrame, column: str, values: tuple[str, ...], source: str
+) -> npt.NDArray[np.bool_]:
     if column not in obs:
         there = ", ".join(map(str, obs.columns)) or "none"
         raise InputError(f"{source} has no obs column {column!r}; there are: {there}.")
     text = obs[column].astype(str)
-    matches = np.asarray(text == value, dtype=bool)
-    if not matches.any():
-        values = text.value_counts().index[:8].tolist()
-        more = ", …" if text.nunique() > len(values) else ""
-        raise InputError(
-            f"{source}: no cell has {column}={value}; values are {', '.join(values)}{more}."
-        )
-    return matches
+    for value in values:
+        if not (text == value).any():
+            known = text.value_counts().index[:8].tolist()
+            more = ", …" if text.nunique() > len(known) else ""
+            raise InputError(
+                f"{source}: no cell has {column}={value}; values are {', '.join(known)}{more}."
+            )
+    return np.asarray(text.isin(values), dtype=bool)
 
 
 def parse_range(text: str) -> slice:
@@ -112,9 +120,12 @@ def parse_range(text: str) -> slice:
     return slice(*numbers)
 
 
-def parse_condition(text: str) -> tuple[str, str]:
-    """Read a condition on ``obs``: ``cell_type=NK``."""
-    column, equals, value = text.partition("=")
-    if not equals or not column:
-        raise InputError(f"{text!r} is not a condition; write it as column=value.")
-    return column, value
+def parse_conditions(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Read conditions on ``obs``, each as ``cell_type=NK``; one column may be named repeatedly."""
+    conditions: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        column, equals, value = text.partition("=")
+        if not equals or not column:
+            raise InputError(f"{text!r} is not a condition; write it as column=value.")
+        conditions[column] = (*conditions.get(column, ()), value)
+    return conditions

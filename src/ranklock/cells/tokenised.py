@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ranklock.cells.cells import Cells, Tokens
 from ranklock.cells.selection import Selection
 from ranklock.errors import InputError, RanklockWarning
-from ranklock.vocabulary import CLS, EOS, MASK, PAD, Vocabulary, token_vocabulary
+from ranklock.vocabulary import (
+    CLS,
+    CLS_TOKEN,
+    EOS,
+    EOS_TOKEN,
+    MASK,
+    MASK_TOKEN,
+    PAD,
+    PAD_TOKEN,
+    Vocabulary,
+    token_vocabulary,
+)
 
 _INPUT_IDS = "input_ids"
-_V2_CLS, _V2_EOS = 2, 3
 
 
 def read_dataset(path: Path, vocabulary: Vocabulary | None, selection: Selection) -> Cells:
@@ -46,16 +58,35 @@ def read_parquet(path: Path, vocabulary: Vocabulary | None, selection: Selection
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
+        columns = file.schema_arrow.names
+        _need_input_ids(columns, path)
+        obs = pq.read_table(path, columns=[c for c in columns if c != _INPUT_IDS]).to_pandas()
+        if not len(obs.columns) and not len(obs):
+            obs = pd.DataFrame(index=range(file.metadata.num_rows))
+        rows = selection.choose(obs, str(path))
+        sequences = [
+            tokens
+            for group, inside in _by_row_group(file, rows)
+            for tokens in file.read_row_group(group, columns=[_INPUT_IDS])
+            .column(_INPUT_IDS)
+            .take(inside)
+            .to_pylist()
+        ]
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a readable parquet file ({error}).") from error
-    _need_input_ids(table.column_names, path)
-    obs = table.drop_columns([_INPUT_IDS]).to_pandas()
-    obs = obs.reset_index(drop=True) if len(obs.columns) else pd.DataFrame(index=range(len(table)))
-    rows = selection.choose(obs, str(path))
-    return _cells(
-        table.column(_INPUT_IDS).take(rows).to_pylist(), obs.iloc[rows], vocabulary, path, selection
-    )
+    return _cells(sequences, obs.iloc[rows], vocabulary, path, selection)
+
+
+def _by_row_group(file: Any, rows: npt.NDArray[np.int_]) -> Iterator[tuple[int, Any]]:
+    """Row groups that hold some of the rows, and which of their own rows those are."""
+    start = 0
+    for group in range(file.metadata.num_row_groups):
+        end = start + file.metadata.row_group(group).num_rows
+        inside = rows[(rows >= start) & (rows < end)] - start
+        if len(inside):
+            yield group, inside
+        start = end
 
 
 def _need_input_ids(columns: list[str], path: Path) -> None:
@@ -73,14 +104,12 @@ def _cells(
     obs = obs.copy()
     obs.index = obs.index.astype(str)
     arrays = [_as_tokens(s, f"{path}, cell {n}") for s, n in zip(sequences, obs.index, strict=True)]
+    padding = PAD_TOKEN if vocabulary is None else vocabulary.special.get(PAD, -1)
+    arrays = [tokens[: _length_without_padding(tokens, padding)] for tokens in arrays]
     if vocabulary is None:
         vocabulary = _without_vocabulary(arrays, path)
     cls, eos = (vocabulary.special.get(name, -1) for name in (CLS, EOS))
-    padding = vocabulary.special.get(PAD, -1)
-    arrays = [tokens[: _length_without_padding(tokens, padding)] for tokens in arrays]
-    framed = [
-        len(tokens) >= 2 and bool(tokens[0] == cls and tokens[-1] == eos) for tokens in arrays
-    ]
+    framed = [_stands_between(tokens, cls, eos) for tokens in arrays]
     if any(framed) and not all(framed):
         name = obs.index[framed.index(False)]
         raise InputError(
@@ -88,7 +117,12 @@ def _cells(
             "tokenise them all in one way."
         )
     ranked = tuple(tokens[1:-1] if framed[0] else tokens for tokens in arrays)
-    return Cells(ranked, obs, vocabulary, framed[0], str(path), selection)
+    reading = {"selection": selection.described()}
+    return Cells(ranked, obs, vocabulary, framed[0], str(path), reading=reading)
+
+
+def _stands_between(tokens: Tokens, first: int, last: int) -> bool:
+    return len(tokens) >= 2 and bool(tokens[0] == first and tokens[-1] == last)
 
 
 def _as_tokens(sequence: Any, where: str) -> Tokens:
@@ -112,8 +146,9 @@ def _length_without_padding(tokens: Tokens, padding: int) -> int:
 def _without_vocabulary(arrays: list[Tokens], path: Path) -> Vocabulary:
     # In V1's dictionary 2 and 3 are genes, but no set of cells has the one on top and the other
     # at the bottom of every ranking.
-    framed = all(len(t) >= 2 and t[0] == _V2_CLS and t[-1] == _V2_EOS for t in arrays)
-    specials = f"{PAD} is 0, {MASK} is 1" + (f", {CLS} is 2, {EOS} is 3" if framed else "")
+    framed = all(_stands_between(tokens, CLS_TOKEN, EOS_TOKEN) for tokens in arrays)
+    specials = f"{PAD} is {PAD_TOKEN}, {MASK} is {MASK_TOKEN}"
+    specials += f", {CLS} is {CLS_TOKEN}, {EOS} is {EOS_TOKEN}" if framed else ""
     warnings.warn(
         f"{path}: no vocabulary given, so tokens serve as names; {specials} is taken from "
         "Geneformer's dictionaries.",

@@ -20,7 +20,7 @@ STEP = 2.0  # called a step when genes after the rank move this many times as fa
 def demo_cells() -> Cells:
     """CD14+ monocytes of the demo, those the model was trained on and those held out."""
     return read_cells(
-        cells_file(), vocabulary_file(), select=Selection(where={"cell_type": DEMO_CELL_TYPE})
+        cells_file(), vocabulary_file(), select=Selection(where={"cell_type": (DEMO_CELL_TYPE,)})
     )
 
 

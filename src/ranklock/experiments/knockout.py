@@ -141,7 +141,7 @@ def knockout(
     }
     as_anndata = averaged_anndata if average else effects_anndata
     return Run(
-        effects=as_anndata(*common, manifest),
+        effects=as_anndata(*common, floor, manifest),
         table=effect_table(*common, floor),
         cell_shifts=cell_shifts,
         manifest=manifest,

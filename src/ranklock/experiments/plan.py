@@ -170,7 +170,7 @@ def warn_of_backfill(
     """Warn of cells that were cut before they came here: their next gene is not known."""
     most = capacity(model.input_size, special_frame=cells.special_frame)
     used = {task.cell for task in tasks}
-    full = sum(len(cells.ranked[cell]) == most for cell in used)
+    full = 0 if cells.complete else sum(len(cells.ranked[cell]) == most for cell in used)
     if full and any(arm.backfill for arm in arms):
         warnings.warn(
             f"{full} cells fill the input exactly and {cells.source} does not say which genes "

@@ -27,7 +27,7 @@ def provenance(cells: Cells, model: Model, depth: int) -> dict[str, Any]:
     return {
         "cells": {
             "source": cells.source,
-            "selection": cells.selection.described(),
+            **cells.reading,
             "number": len(cells),
             "names": cells.names,
             "special_frame": cells.special_frame,

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ranklock.errors import OutputError
 
 MANIFEST = "manifest.json"
 _FORMAT = "ranklock-run"
+_HIDDEN = ".ranklock-"
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -32,28 +33,35 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     OutputError
         When something else is there, or nothing can be written.
     """
-    if folder.exists():
-        if not folder.is_dir():
-            raise OutputError(f"{folder} is a file; name another folder with --out.")
-        if any(folder.iterdir()):
-            if not overwrite:
-                raise OutputError(
-                    f"{folder} exists already; name another folder with --out, or replace the run "
-                    "in it with --overwrite."
-                )
-            if not _is_run(folder):
-                raise OutputError(
-                    f"{folder} holds something other than a run of Ranklock, which --overwrite "
-                    "does not replace; name another folder with --out."
-                )
+    folder = folder.resolve()
     try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=".ranklock-"):
-            pass
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if there.is_dir():
+            with tempfile.TemporaryDirectory(dir=there, prefix=_HIDDEN):
+                pass
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written: {error.strerror}; name another folder with --out."
         ) from error
+    if not there.is_dir():
+        raise OutputError(f"{there} is a file; name another folder with --out.")
+    if names and not overwrite:
+        raise OutputError(
+            f"{folder} exists already; name another folder with --out, or replace the run in it "
+            "with --overwrite."
+        )
+    if names and not _is_run(folder):
+        raise OutputError(
+            f"{folder} holds something other than a run of Ranklock, which --overwrite does not "
+            "replace; name another folder with --out."
+        )
+    foreign = sorted(names - _own_files(folder)) if names else []
+    if foreign:
+        raise OutputError(
+            f"{folder} also holds {foreign[0]}, which no run wrote; move it away, or name another "
+            "folder with --out."
+        )
 
 
 def write_folder(
@@ -80,24 +88,39 @@ def write_folder(
     ------
     OutputError
         When the disk is full or a file cannot be written; nothing is left of the new run then.
+
+    Notes
+    -----
+    Files are written into a hidden folder first: beside the run's folder, which it then becomes in
+    one step; or inside it where that exists, be it a mount or the folder one stands in, from where
+    they move up one by one, the manifest last. Without its manifest a folder is no run.
     """
     check_folder(folder, overwrite=overwrite)
-    folder = folder.absolute()
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
+    folder = folder.resolve()
+    partial: Path | None = None
     try:
+        within = folder if folder.exists() else folder.parent
+        within.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=within, prefix=_HIDDEN))
         for name, write in writers.items():
             write(partial / name)
         files = {name: file_digest(partial / name) for name in writers}
         _write_json(partial / MANIFEST, {"format": _FORMAT, **manifest, "files": files})
-        partial.chmod(0o777 & ~_umask())  # mkdtemp keeps others out
-        _put_in_place(partial, folder)
-    except OSError as error:
+        if folder.exists():
+            _move_up(partial, folder, [*files, MANIFEST])
+        else:
+            partial.chmod(0o777 & ~_umask())  # mkdtemp keeps others out
+            partial.rename(folder)
+    # h5py says RuntimeError of a disk that fills up while it closes a file.
+    except (OSError, RuntimeError) as error:
         raise OutputError(
-            f"The results could not be written to {folder} ({error.strerror or error}); nothing "
-            "of them was kept and what was there before is untouched. Make room and run again."
+            f"The results could not be written to {folder} "
+            f"({getattr(error, 'strerror', None) or error}); nothing of them was kept and what was "
+            "there before is untouched. Make room, or name another folder, and run again."
         ) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_folder(folder: Path) -> dict[str, Any]:
@@ -148,20 +171,31 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         os.fsync(stream.fileno())
 
 
-def _put_in_place(partial: Path, folder: Path) -> None:
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    # A folder cannot be swapped for another in one step everywhere: the old one steps aside, and
-    # back again if the new one cannot take its place.
-    aside = folder.with_name(f"{partial.name}.old")
-    folder.rename(aside)
+def _own_files(folder: Path) -> set[str]:
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    # A name that leads elsewhere is none of ours, whoever wrote the manifest.
+    return {MANIFEST, *(name for name in manifest["files"] if Path(name).name == name)}
+
+
+def _move_up(partial: Path, folder: Path, names: Sequence[str]) -> None:
+    """Put the files of the new run in the place of the old one's, or leave those as they were."""
+    aside = partial / "replaced"
+    aside.mkdir()
+    there = {path.name for path in folder.iterdir()}
+    old = _own_files(folder) & there if _is_run(folder) else set()
     try:
-        partial.rename(folder)
-    except OSError:
-        aside.rename(folder)
+        for name in sorted(old, key=lambda name: name != MANIFEST):
+            (folder / name).rename(aside / name)
+        for name in names:
+            (partial / name).rename(folder / name)
+    except BaseException:  # an interrupt too
+        for name in names:
+            if not (partial / name).exists():
+                (folder / name).unlink(missing_ok=True)
+        for name in old:
+            if (aside / name).exists():
+                (aside / name).rename(folder / name)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ranklock.cells import Cells
 from ranklock.effects import NoiseFloor, step
+from ranklock.results.metadata import add_metadata
 from ranklock.results.records import DECOMPOSED, Record, pooled_share
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def effects_anndata(
     knockouts: Knockouts,
     cells: Cells,
     arms: Sequence[str],
+    floor: NoiseFloor,
     manifest: Mapping[str, Any],
 ) -> AnnData:
     """Effects as AnnData: one observation a knock-out in a cell.
@@ -136,17 +138,14 @@ def effects_anndata(
     -------
     obs: knocked-out gene, cell, rank, pooled artefact share, steps and cell shifts, with the
     cell's own metadata. var: responders. layers: ``<arm>`` (cosine distance),
-    ``<arm>_displacement``, ``responder_rank``, and the decomposition (``artefact_share``, and the
-    lengths ``phi_removal``, ``phi_shift`` and ``interaction``). A responder that a cell does
+    ``<arm>_displacement``, ``<arm>_under_noise_floor``, ``responder_rank``, and the decomposition
+    (``artefact_share``, and the lengths ``phi_removal``, ``phi_shift`` and ``interaction``). A responder that a cell does
     not have, and the knocked-out gene itself, is NaN. ``uns["manifest"]`` is the manifest's JSON.
     """
     known, columns = _columns(records)
     obs = pd.DataFrame([_observation(r, knockouts, cells, arms) for r in records])
     obs.index = pd.Index(obs["gene"].str.cat(obs["cell"], sep=" @ "))
-    chosen = cells.obs.iloc[[record.cell for record in records]]
-    for column in chosen.columns:
-        name = str(column) if str(column) not in obs else f"cell_{column}"
-        obs[name] = chosen[column].to_numpy()
+    obs = add_metadata(obs, cells.obs.iloc[[record.cell for record in records]])
 
     def layer(values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         full = np.full((len(records), len(known)), np.nan, dtype=np.float32)
@@ -156,6 +155,7 @@ def effects_anndata(
 
     layers = {arm: layer([r.cosine_distance[arm] for r in records]) for arm in arms}
     layers |= {f"{arm}_displacement": layer([r.displacement[arm] for r in records]) for arm in arms}
+    layers |= _marks(layers, arms, floor)
     layers["responder_rank"] = layer([record.responder_ranks for record in records])
     if records[0].decomposed:
         layers |= {name: layer([r.decomposed[name] for r in records]) for name in DECOMPOSED}
@@ -167,14 +167,17 @@ def averaged_anndata(
     knockouts: Knockouts,
     cells: Cells,
     arms: Sequence[str],
+    floor: NoiseFloor,
     manifest: Mapping[str, Any],
 ) -> AnnData:
     """Effects averaged over cells, as AnnData: one observation a knock-out.
 
     Returns
     -------
-    As :func:`effects_anndata`; layers hold means over the cells that have both genes, whose
-    number is the layer ``n_cells``, and the artefact share is pooled over them.
+    obs: knocked-out gene, number of cells, pooled artefact share, mean cell shifts. layers:
+    ``<arm>`` and ``<arm>_displacement``, means over the cells that have both genes, whose number is
+    the layer ``n_cells``; ``<arm>_under_noise_floor``, of the mean; and ``artefact_share``, pooled
+    over those cells.
     """
     known, columns = _columns(records)
     run = sorted({record.knockout for record in records})
@@ -203,7 +206,17 @@ def averaged_anndata(
                         for k in run])  # fmt: skip
     obs.index = pd.Index(obs["gene"].astype(str))
     layers = {name: values.astype(np.float32) for name, values in means.items()}
-    return _anndata(obs, known, layers | {"n_cells": count.astype(np.int32)}, cells, manifest)
+    marked = layers | _marks(layers, arms, floor) | {"n_cells": count.astype(np.int32)}
+    return _anndata(obs, known, marked, cells, manifest)
+
+
+def _marks(
+    layers: Mapping[str, npt.NDArray[Any]], arms: Sequence[str], floor: NoiseFloor
+) -> dict[str, npt.NDArray[Any]]:
+    return {
+        f"{arm}_under_noise_floor": layers[f"{arm}_displacement"] <= floor.displacement
+        for arm in arms
+    }
 
 
 def _observation(
@@ -272,7 +285,9 @@ def _anndata(
         index=pd.Index([cells.vocabulary.gene(int(token)) for token in tokens], dtype=object),
     )
     obs.index.name = None
-    return AnnData(obs=obs, var=var, layers=layers, uns={"manifest": json.dumps(manifest)})
+    adata = AnnData(obs=obs, var=var, layers=layers, uns={"manifest": json.dumps(manifest)})
+    adata.strings_to_categoricals()  # now, or writing would do it and change what it writes
+    return adata
 
 
 def _categories(codes: npt.NDArray[Any], names: Sequence[str]) -> pd.Categorical:
