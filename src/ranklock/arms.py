@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +91,8 @@ def find_arms(names: Iterable[str]) -> tuple[Arm, ...]:
     InputError
         When there is no such arm, or none is asked for.
     """
+    if isinstance(names, str):
+        raise InputError(f"arms is a list; write arms=[{names!r}].")
     arms = []
     for name in dict.fromkeys(names):
         if name not in ARMS:
@@ -124,6 +127,12 @@ class ModelInput:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def take(self, places: npt.NDArray[Any]) -> ModelInput:
+        """The tokens at some places, or under a mask, each with its position."""
+        return ModelInput(
+            self.tokens[places], self.positions[places], self.visible[places], self.ranks[places]
+        )
 
 
 def capacity(input_size: int, *, special_frame: bool) -> int:
@@ -204,7 +213,7 @@ def apply(
         changed = replace(changed, positions=(cell.positions - before).astype(np.int32))
     match arm.edit:
         case Edit.REMOVE:
-            changed = _take(changed, ~perturbed)
+            changed = changed.take(~perturbed)
         case Edit.HIDE:
             changed = replace(changed, visible=cell.visible & ~perturbed)
         case Edit.MASK:
@@ -218,10 +227,6 @@ def apply(
         case Edit.NONE:
             pass
     return _let_in(changed, next_genes[: len(ranks)]) if arm.backfill else changed
-
-
-def _take(cell: ModelInput, kept: npt.NDArray[np.bool_]) -> ModelInput:
-    return ModelInput(cell.tokens[kept], cell.positions[kept], cell.visible[kept], cell.ranks[kept])
 
 
 def _let_in(cell: ModelInput, genes: Sequence[int]) -> ModelInput:

@@ -43,7 +43,7 @@ def tell(run: Run) -> list[str]:
         "hold: with every position held, the same removal moves them "
         f"{_ratio(hold):.1f} times as far "
         f"({hold['median_after']:.1e} against {hold['median_before']:.1e}): {_verdict(hold)}.",
-        f"Artefact: {found['artefact_share']:.1%} of the movement under delete is rank shift; "
+        f"Artefact: {found['artefact_share']:.1%} of the squared movement under delete is rank shift; "
         f"of the ten genes that move most under delete, {agreement:.1f} are among the ten under "
         "hold.",
         "Cell shift against the gene's rank (Spearman): "

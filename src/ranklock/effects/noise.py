@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ranklock.effects.distance import Embeddings, cosine_distance, displacement
+from ranklock.effects.distance import Embeddings, Numbers, cosine_distance, displacement
+
+_MARGIN = 2.0
+
+Measure = Callable[[Embeddings, Embeddings], Numbers]
+Pairs = Sequence[tuple[Embeddings, Embeddings]]
 
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """Largest effects between computations of one cell that are the same in exact arithmetic.
+    """What rounding alone can do: effects up to here are no effects.
+
+    Twice the largest movement seen between computations of one cell that are the same in exact
+    arithmetic, because not every cell and every place in a batch can be tried. A cosine distance
+    grows with the square of a movement, so its floor is four times the largest seen.
 
     Attributes
     ----------
@@ -43,13 +52,13 @@ def noise_floor(repeats: Sequence[tuple[Embeddings, Embeddings]]) -> NoiseFloor:
     genes = [(g[:1].repeat(len(g) - 1, axis=0), g[1:]) for g, _ in repeats]
     cells = [(c[:1].repeat(len(c) - 1, axis=0), c[1:]) for _, c in repeats]
 
-    def largest(measure, pairs) -> float:  # type: ignore[no-untyped-def]
+    def largest(measure: Measure, pairs: Pairs) -> float:
         return max(float(measure(x, y).max(initial=0.0)) for x, y in pairs)
 
     return NoiseFloor(
-        cosine_distance=largest(cosine_distance, genes),
-        displacement=largest(displacement, genes),
-        cell_shift=largest(cosine_distance, cells),
-        cell_displacement=largest(displacement, cells),
+        cosine_distance=_MARGIN**2 * largest(cosine_distance, genes),
+        displacement=_MARGIN * largest(displacement, genes),
+        cell_shift=_MARGIN**2 * largest(cosine_distance, cells),
+        cell_displacement=_MARGIN * largest(displacement, cells),
         comparisons=int(sum(np.prod(after.shape[:-1]) for _, after in genes)),
     )

@@ -29,11 +29,16 @@ def hidden_states(
     depth
         Number of layers to run.
     batch_size
-        Inputs in one batch; by default as many as suit the device.
+        Inputs in one batch; by default as many as suit the device. Halved where memory runs out.
 
     Returns
     -------
     For each input, in the order given, an array of shape (its length, width).
+
+    Raises
+    ------
+    MemoryError
+        When a single input does not fit into the device's memory.
     """
     groups: dict[tuple[int, bool], list[int]] = {}
     for index, one in enumerate(inputs):
@@ -42,20 +47,30 @@ def hidden_states(
     for (length, all_visible), members in groups.items():
         if not length:
             continue
-        size = batch_size or max(1, _tokens(model) // length)
-        for start in range(0, len(members), size):
+        size = batch_size or usual_batch_size(model, length)
+        start = 0
+        while start < len(members):
             batch = members[start : start + size]
-            out = encode(
-                model,
-                np.stack([inputs[i].tokens for i in batch]),
-                np.stack([inputs[i].positions for i in batch]),
-                None if all_visible else np.stack([inputs[i].visible for i in batch]),
-                depth,
-            )
+            try:
+                out = encode(
+                    model,
+                    np.stack([inputs[i].tokens for i in batch]),
+                    np.stack([inputs[i].positions for i in batch]),
+                    None if all_visible else np.stack([inputs[i].visible for i in batch]),
+                    depth,
+                )
+            except MemoryError:
+                if len(batch) == 1:
+                    raise
+                size = len(batch) // 2
+                continue
             for index, state in zip(batch, out, strict=True):
                 states[index] = state
+            start += len(batch)
     return states
 
 
-def _tokens(model: Model) -> int:
-    return _TOKENS_ON_CPU if model.device == "cpu" else _TOKENS_ON_GPU
+def usual_batch_size(model: Model, length: int) -> int:
+    """How many inputs of a length share a forward, unless told otherwise or memory runs out."""
+    tokens = _TOKENS_ON_CPU if model.device == "cpu" else _TOKENS_ON_GPU
+    return max(1, tokens // length)

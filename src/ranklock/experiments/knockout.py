@@ -39,7 +39,7 @@ from ranklock.results.records import record_of
 from ranklock.results.tables import knockout_name
 from ranklock.run import Run, summarise
 
-_CELLS_FOR_NOISE = 3
+_CELLS_FOR_NOISE = 5
 _KNOCKOUTS_AT_ONCE = 8  # whose hidden states are held in memory together
 
 
@@ -114,7 +114,7 @@ def knockout(
     warn_of_backfill(chosen, cells, model, tasks)
 
     with show_progress(len(tasks) + 1, "knock-outs", shown=progress) as advance:
-        floor = _measure_noise(tasks, cells, model, depth)
+        floor = _measure_noise(tasks, cells, model, depth, batch_size)
         advance(1)
         records = []
         for record in _records(tasks, knockouts, chosen, cells, model, depth, batch_size):
@@ -133,6 +133,7 @@ def knockout(
             "together": together,
             "averaged": average,
             "backfill": any(arm.backfill for arm in chosen),
+            "batch_size": batch_size,
         },
         "summary": summarise(records, [knockout_name(k, cells) for k in knockouts], names),
         "skipped": skipped,
@@ -148,14 +149,16 @@ def knockout(
     )
 
 
-def _measure_noise(tasks: Sequence[Task], cells: Cells, model: Model, depth: int) -> NoiseFloor:
-    """Noise floor on the shortest, the median and the longest of the cells."""
+def _measure_noise(
+    tasks: Sequence[Task], cells: Cells, model: Model, depth: int, batch_size: int | None
+) -> NoiseFloor:
+    """Noise floor on some cells, from the shortest to the longest."""
     used = sorted({task.cell for task in tasks}, key=lambda cell: (len(cells.ranked[cell]), cell))
     places = np.linspace(0, len(used) - 1, min(len(used), _CELLS_FOR_NOISE)).astype(int)
     repeats = []
     for place in places:
         one = baseline_of(cells, used[place], model)
-        states = repeats_of(model, one, depth)
+        states = repeats_of(model, one, depth, batch_size=batch_size)
         read = [embeddings(one, s, (), special_frame=cells.special_frame) for s in states]
         repeats.append((np.stack([g for g, _ in read]), np.stack([c for _, c in read])))
     return noise_floor(repeats)

@@ -17,7 +17,8 @@ from ranklock.models.checkpoint import check_token_range, check_vocabulary
 from ranklock.results.tables import knockout_ids, knockout_name
 from ranklock.vocabulary import MASK
 
-_MOST_ROWS = 50_000_000  # some 2 GB in memory
+_MOST_ROWS = 50_000_000  # of the table: some 2 GB in memory
+_MOST_ENTRIES = 200_000_000  # of effects.h5ad, which has some 13 bytes for each: 2.6 GB
 
 _REASONS = {
     "cells_without_it": "lack it",
@@ -95,7 +96,7 @@ def plan_knockouts(
     Raises
     ------
     InputError
-        When nothing can be done at all.
+        When a gene can be knocked out of no cell.
     """
     tasks: list[Task] = []
     counts = np.zeros((len(knockouts), len(_REASONS)), dtype=int)
@@ -123,8 +124,14 @@ def plan_knockouts(
         for tokens, row in zip(knockouts, counts, strict=True)
         if row.any()
     ]
-    if not tasks:
-        raise InputError(_nowhere(skipped, cells))
+    possible = {task.knockout for task in tasks}
+    nowhere = [
+        entry
+        for entry, row in zip(skipped, np.flatnonzero(counts.any(axis=1)), strict=True)
+        if row not in possible
+    ]
+    if nowhere:
+        raise InputError(_nowhere(nowhere, cells))
     for entry in skipped:
         warnings.warn(_left_out(entry, cells), RanklockWarning, stacklevel=4)
     return tasks, skipped
@@ -134,7 +141,7 @@ def _nowhere(skipped: Sequence[dict[str, Any]], cells: Cells) -> str:
     genes = ", ".join(entry["gene"] for entry in skipped)
     return (
         f"{genes} can be knocked out of none of the {len(cells)} cells chosen from "
-        f"{cells.source} ({_reasons(skipped)}); choose other cells or another gene."
+        f"{cells.source} ({_reasons(skipped)}); choose other cells, or leave it out."
     )
 
 
@@ -148,19 +155,26 @@ def _reasons(skipped: Sequence[dict[str, Any]]) -> str:
 
 
 def check_size(tasks: Sequence[Task], cells: Cells, model: Model, arms: int) -> None:
-    """Refuse a run whose table of effects would not fit a usual machine.
+    """Refuse a run whose results would not fit a usual machine.
 
     Raises
     ------
     InputError
         With what would fit.
     """
+    advice = "Take fewer cells (--sample) or genes, or cut the work into several runs."
     rows = sum(shown_genes(cells, task.cell, model) - len(task.ranks) for task in tasks) * arms
     if rows > _MOST_ROWS:
         raise InputError(
             f"The table of effects would have {rows:,} rows (at most {_MOST_ROWS:,}): "
-            f"{len(tasks)} knock-outs × {arms} arms × their responders. Take fewer cells "
-            "(--sample) or genes, or cut the work into several runs."
+            f"{len(tasks)} knock-outs × {arms} arms × their responders. {advice}"
+        )
+    responders = set().union(*(cells.ranked[cell].tolist() for cell in {t.cell for t in tasks}))
+    entries = len(tasks) * len(responders) * arms
+    if entries > _MOST_ENTRIES:
+        raise InputError(
+            f"effects.h5ad would have {entries:,} entries (at most {_MOST_ENTRIES:,}): "
+            f"{len(tasks)} knock-outs × {len(responders)} responders × {arms} arms. {advice}"
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +100,7 @@ def load_model(name: str | Path, *, device: str | None = None) -> Model:
     return Model(
         encoder=encoder.to(chosen),
         name=str(name),
-        architecture=(config.get("architectures") or ["BertModel"])[0],
+        architecture=", ".join(map(str, config.get("architectures") or ["BertModel"])),
         layers=encoder.config.num_hidden_layers,
         width=encoder.config.hidden_size,
         heads=encoder.config.num_attention_heads,
@@ -188,6 +187,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no readable config.json; is it a checkpoint?") from error
     except ValueError as error:
         raise InputError(f"{file} is not valid JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file} is not a model's configuration.")
     kind = config.get("model_type")
     if kind != "bert":
         raise InputError(f"{folder} is a {kind!r} model; only models of type 'bert' are read.")
@@ -223,7 +224,6 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _load_encoder(folder: Path) -> BertModel:
     import torch
-    from safetensors import SafetensorError
     from transformers import BertModel
     from transformers.utils import logging
 
@@ -240,10 +240,12 @@ def _load_encoder(folder: Path) -> BertModel:
             local_files_only=True,
             weights_only=True,
         )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError) as error:
+    # Readers of weights raise their own errors, and a strange configuration nearly anything.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise InputError(
-            f"The weights in {folder} cannot be read ({str(error).strip().splitlines()[0]}); the "
-            "file is damaged, cut short or unsafe. Fetch it again."
+            f"The checkpoint in {folder} cannot be read ({reason}); it is damaged, cut short or "
+            "unsafe. Fetch it again."
         ) from error
     finally:
         logging.set_verbosity(verbosity)

@@ -64,19 +64,27 @@ def encode(
     Returns
     -------
     Hidden states, shape (batch, length, width).
+
+    Raises
+    ------
+    MemoryError
+        When the batch does not fit into the device's memory.
     """
     import torch
 
     def put(array: npt.NDArray[np.int32] | npt.NDArray[np.bool_]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(model.device)
 
-    with torch.inference_mode():
-        states = _cut(model.encoder, depth)(
-            input_ids=put(tokens),
-            position_ids=put(positions),
-            attention_mask=None if visible is None else put(visible),
-        ).last_hidden_state
-        array: npt.NDArray[np.float32] = states.float().cpu().numpy()
+    try:
+        with torch.inference_mode():
+            states = _cut(model.encoder, depth)(
+                input_ids=put(tokens),
+                position_ids=put(positions),
+                attention_mask=None if visible is None else put(visible),
+            ).last_hidden_state
+            array: npt.NDArray[np.float32] = states.float().cpu().numpy()
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(f"{model.device} is out of memory") from error
     return array
 
 

@@ -171,5 +171,5 @@ def _title(rows: pd.DataFrame, knocked_out: Sequence[int]) -> list[str]:
     squared = deleted["displacement"].to_numpy(np.float64) ** 2
     share = pooled_artefact_share(deleted["artefact_share"].to_numpy(np.float64) * squared, squared)
     if np.isfinite(share):
-        title.append(f"artefact share of delete: {share:.3f} of the movement is rank shift")
+        title.append(f"artefact share of delete: {share:.3f} of the squared movement is rank shift")
     return title

@@ -139,8 +139,9 @@ def effects_anndata(
     obs: knocked-out gene, cell, rank, pooled artefact share, steps and cell shifts, with the
     cell's own metadata. var: responders. layers: ``<arm>`` (cosine distance),
     ``<arm>_displacement``, ``<arm>_under_noise_floor``, ``responder_rank``, and the decomposition
-    (``artefact_share``, and the lengths ``phi_removal``, ``phi_shift`` and ``interaction``). A responder that a cell does
-    not have, and the knocked-out gene itself, is NaN. ``uns["manifest"]`` is the manifest's JSON.
+    (``artefact_share``, and the lengths ``phi_removal``, ``phi_shift`` and ``interaction``). A
+    responder that a cell does not have, and the knocked-out gene itself, is NaN.
+    ``uns["manifest"]`` is the manifest's JSON.
     """
     known, columns = _columns(records)
     obs = pd.DataFrame([_observation(r, knockouts, cells, arms) for r in records])
