@@ -37,8 +37,13 @@ def checkpoint(
     positions: int = 64,
     seed: int = 0,
     spread: float = 0.02,
+    position_spread: float = 1.0,
 ) -> Path:
-    """Write a BertForMaskedLM with random weights; ``spread`` is their standard deviation."""
+    """Write a BertForMaskedLM with random weights.
+
+    ``spread`` is their standard deviation, ``position_spread`` that of the position embeddings
+    beside the others'.
+    """
     torch.manual_seed(seed)
     model = BertForMaskedLM(
         BertConfig(
@@ -53,6 +58,8 @@ def checkpoint(
             pad_token_id=0,
         )
     )
+    with torch.no_grad():
+        model.bert.embeddings.position_embeddings.weight *= position_spread
     model.save_pretrained(folder)
     return folder
 

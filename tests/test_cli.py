@@ -27,7 +27,7 @@ def place(tmp_path_factory):
     checkpoint(folder / "model", tokens=62, spread=0.3)
     write_vocabulary(VOCABULARY, folder / "vocabulary.json")
     counts = np.random.default_rng(0).poisson(0.8, size=(6, 60)).astype(np.float32)
-    counts[0, 3], counts[1, 3], counts[0, 5] = 4, 0, 2
+    counts[0, 3], counts[1, 3], counts[0, 5], counts[0, 50] = 4, 0, 2, 0
     adata = anndata.AnnData(
         counts,
         obs=pd.DataFrame({"cell_type": ["NK", "NK", "B", "B", "B", "T"]}, index=list("abcdef")),
@@ -72,6 +72,7 @@ def test_json_is_all_that_stdout_holds(call):
         (["--cell", "2"], ["c"]),
         (["--cells", "2:4"], ["c", "d"]),
         (["--where", "cell_type=B"], ["c", "d", "e"]),
+        (["--where", "cell_type=B", "--where", "cell_type=T"], ["c", "d", "e", "f"]),
         (["--where", "cell_type=B", "--sample", "1", "--seed", "3"], None),
     ],
 )
@@ -90,6 +91,7 @@ def test_options_reach_the_run(call):
     assert asked == {
         "command": "knockout", "genes": ["GENE3", "GENE5"], "averaged": True, "backfill": True,
         "arms": ["hold", "mask", "delete-backfill"], "layer": 0, "together": True,
+        "batch_size": None,
     }  # fmt: skip
 
 
@@ -126,6 +128,8 @@ def test_bad_input_gives_one_line_and_leaves_nothing(call, place, tmp_path):
     pd.DataFrame({"input_ids": [[5, 6, 99]]}).to_parquet(place / "range.parquet")
     pd.DataFrame({"input_ids": []}).to_parquet(place / "empty.parquet")
     (place / "empty.h5ad").write_bytes(b"")
+    medians = place / "token_dictionary_wrong.pkl"
+    medians.write_bytes(pickle.dumps({"ENSG00000000003": 2.5}))
     nan = spoiled(place, "nan.h5ad", lambda x: np.where(x == 4, np.nan, x))
     negative = spoiled(place, "negative.h5ad", lambda x: x - 1)
     logged = spoiled(place, "logged.h5ad", np.log1p)
@@ -143,13 +147,22 @@ def test_bad_input_gives_one_line_and_leaves_nothing(call, place, tmp_path):
         (call("--vocabulary", str(hostile)), "nothing in a pickle is executed"),
         (call(model="cut"), "cut short"),
         (call(model="nowhere"), "nowhere"),
-        (call("--arms", "remove"), "no arm 'remove'"),
-        (call("--layer", "1"), "--layer goes from -2 to 0"),
-        (call("--cells", "five"), "write it as 0:50"),
-        (call("--where", "NK"), "write it as column=value"),
+        (call("--vocabulary", str(medians)), "not a whole number. Is it the right file?"),
+        (call("--gene", "GENE50", "--cell", "0"), "GENE50 can be knocked out of none"),
     ]
     for result, *words in cases:
         one_line_error(result, 3, *words)
+    for result, *words in (
+        (call("--arms", "remove"), "no arm 'remove'"),
+        (call("--layer", "1"), "--layer goes from -2 to 0"),
+        (call("--cells", "five"), "write it as 0:50"),
+        (call("--cells", ""), "write it as 0:50"),
+        (call("--where", "NK"), "write it as column=value"),
+        (call("--sample", "0"), "at least one"),
+        (call("--values", "guess"), "use one of counts, normalised, log1p"),
+        (call("--device", "abacus"), "abacus"),
+    ):
+        one_line_error(result, 2, *words)
     assert not mark.exists()
     assert not (tmp_path / "run").exists()
     assert not list(tmp_path.glob(".*"))

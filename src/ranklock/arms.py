@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranklock.errors import InputError
+from ranklock.errors import InputError, OptionError
 from ranklock.vocabulary import CLS, EOS, MASK, Vocabulary
 
 NOT_RANKED = -1
@@ -92,14 +92,14 @@ def find_arms(names: Iterable[str]) -> tuple[Arm, ...]:
         When there is no such arm, or none is asked for.
     """
     if isinstance(names, str):
-        raise InputError(f"arms is a list; write arms=[{names!r}].")
+        raise OptionError(f"arms is a list; write arms=[{names!r}].")
     arms = []
     for name in dict.fromkeys(names):
         if name not in ARMS:
-            raise InputError(f"There is no arm {name!r}; there are: {', '.join(ARMS)}.")
+            raise OptionError(f"There is no arm {name!r}; there are: {', '.join(ARMS)}.")
         arms.append(ARMS[name])
     if not arms:
-        raise InputError(f"No arm was asked for; there are: {', '.join(ARMS)}.")
+        raise OptionError(f"No arm was asked for; there are: {', '.join(ARMS)}.")
     return tuple(arms)
 
 

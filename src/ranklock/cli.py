@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ranklock import __version__
-from ranklock.arms import ARMS, DEFAULT_ARMS
+from ranklock.arms import ARMS, DEFAULT_ARMS, find_arms
 from ranklock.errors import RanklockError, RanklockWarning
 
 _ARMS = "**Arms**\n\n" + "".join(f"- `{arm.name}`: {arm.isolates}\n" for arm in ARMS.values())
@@ -70,11 +71,11 @@ def _options(
 @app.command(
     epilog="**Examples**\n\n"
     "One gene, one cell of a tokenised dataset:\n\n"
-    "    ranklock knockout cells.dataset --model ctheodoris/Geneformer/Geneformer-V1-10M "
-    "--vocabulary dictionaries/ --gene FAM136A --cell 0 --out fam136a\n\n"
+    "    ranklock knockout cells.dataset --model ctheodoris/Geneformer/Geneformer-V1-10M \\\n"
+    "        --vocabulary dictionaries/ --gene FAM136A --cell 0 --out fam136a\n\n"
     "Two genes, each on its own, in 50 random NK cells of an AnnData:\n\n"
-    "    ranklock knockout cells.h5ad --model ./checkpoint --vocabulary dictionaries/ "
-    "--gene NKG7 --gene GNLY --where cell_type=NK --sample 50 --seed 1 --out nk\n\n"
+    "    ranklock knockout cells.h5ad --model ./checkpoint --vocabulary dictionaries/ \\\n"
+    "        --gene NKG7 --gene GNLY --where cell_type=NK --sample 50 --seed 1 --out nk\n\n"
     + _ARMS
     + _EXIT_CODES
 )
@@ -114,7 +115,8 @@ def knockout(
         ),
     ] = None,
     sample: Annotated[
-        int | None, _option(_CELLS, "This many cells at random, of those chosen otherwise.")
+        int | None,
+        _option(_CELLS, "This many cells at random, of those that the options above leave."),
     ] = None,
     seed: Annotated[int, _option(_CELLS, "Seed of the random sample.")] = 0,
     values: Annotated[
@@ -157,7 +159,11 @@ def knockout(
     """
     from ranklock.cells import Selection, read_cells
     from ranklock.cells.selection import parse_conditions, parse_range
+    from ranklock.experiments import knockout as run_knockout
+    from ranklock.models import load_model, output_of_layer
+    from ranklock.models.checkpoint import check_vocabulary
     from ranklock.results import check_folder
+    from ranklock.vocabulary import read_vocabulary
 
     with _reported():
         if cell is not None and cell_range is not None:
@@ -167,24 +173,32 @@ def knockout(
             rows = parse_range(cell_range)
         conditions = parse_conditions(where or [])
         check_folder(out, overwrite=overwrite)
+        arm_names = [name.strip() for name in arms.split(",")] + ["delete-backfill"] * backfill
+        _stage(f"Loading {model}")
+        loaded = load_model(model, device=device)
+        known = None if vocabulary is None else read_vocabulary(vocabulary)
+        # What needs no cells is checked before they are read: there may be a million of them.
+        find_arms(arm_names)
+        output_of_layer(loaded, layer)
+        if known is not None:
+            check_vocabulary(known, loaded)
+            for name in gene:
+                known.token(name)
+        _stage(f"Reading {cells}")
         chosen = read_cells(
             cells,
-            vocabulary,
+            known,
             select=Selection(rows, conditions, sample, seed),
             values=values,  # type: ignore[arg-type]
             counts_layer=counts_layer,
             gene_column=gene_column,
+            progress=True,
         )
-        run = _knock_out(
-            chosen,
-            model,
-            gene,
-            [name.strip() for name in arms.split(",")] + ["delete-backfill"] * backfill,
-            device=device,
-            layer=layer,
-            together=together,
-            average=average,
+        _stage(f"Knocking out of {loaded!r}")
+        run = run_knockout(
+            chosen, loaded, gene, arm_names, layer=layer, together=together, average=average
         )
+        _stage(f"Writing {out}")
         run.save(out, overwrite=overwrite)
     if as_json:
         _print_json(run.manifest, out)
@@ -203,10 +217,11 @@ def demo(
     """Knock PU.1 (SPI1) out of real monocytes, with a small model that comes with the package.
 
     700 blood cells × 765 genes of 10x Genomics and a BERT trained on them; nothing is fetched.
-    Takes well under a minute.
     """
     from ranklock import demo as embedded
     from ranklock.demo.story import DEMO_GENE, demo_cells, tell
+    from ranklock.experiments import knockout as run_knockout
+    from ranklock.models import load_model
     from ranklock.results import check_folder
 
     with _reported():
@@ -214,20 +229,12 @@ def demo(
         with warnings.catch_warnings():
             # Which of the demo's cells have the gene is part of its story, not a caution.
             warnings.simplefilter("ignore", RanklockWarning)
-            run = _knock_out(demo_cells(), str(embedded.model_folder()), [DEMO_GENE], DEFAULT_ARMS)
+            run = run_knockout(demo_cells(), load_model(embedded.model_folder()), [DEMO_GENE])
         run.save(out, overwrite=overwrite)
     if as_json:
         _print_json(run.manifest, out)
     else:
         typer.echo("\n".join([*tell(run), *_written(out)]))
-
-
-def _knock_out(cells: Any, model: str, genes: list[str], arms: Any, **how: Any) -> Any:
-    from ranklock.experiments import knockout as run_knockout
-    from ranklock.models import load_model
-
-    device = how.pop("device", None)
-    return run_knockout(cells, load_model(model, device=device), genes, arms, **how)
 
 
 def _print_json(manifest: dict[str, Any], out: Path) -> None:
@@ -259,7 +266,18 @@ def _print_summary(manifest: dict[str, Any], out: Path) -> None:
 
 def _written(out: Path) -> list[str]:
     figure, effects = out / "rank_shift.png", out / "effects.h5ad"
-    return [f"Figure:  {figure}", f"Results: {effects} (and effects.parquet beside it)"]
+    lines = [f"Figure:  {figure}"] if figure.exists() else ["Figure:  none, as no gene responds"]
+    return [*lines, f"Results: {effects} (and effects.parquet beside it)"]
+
+
+def _say(what: str) -> None:
+    typer.echo(what, err=True)
+
+
+def _stage(what: str) -> None:
+    """Say what is being done, to a person who looks on; a log gets errors, notes and progress."""
+    if sys.stderr.isatty():
+        _say(what)
 
 
 @contextmanager
@@ -268,7 +286,7 @@ def _reported() -> Iterator[None]:
 
     def note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, RanklockWarning):
-            typer.echo(f"note: {message}", err=True)
+            _say(f"note: {message}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -277,10 +295,10 @@ def _reported() -> Iterator[None]:
         try:
             yield
         except RanklockError as error:
-            typer.echo(f"error: {error}", err=True)
+            _say(f"error: {error}")
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
-            typer.echo("interrupted; nothing was written", err=True)
+            _say("interrupted; nothing was written")
             raise typer.Exit(130) from None
 
 

@@ -18,6 +18,12 @@ class InputError(RanklockError):
     exit_code = 3
 
 
+class OptionError(InputError):
+    """An option that has no such value, whatever the input."""
+
+    exit_code = 2
+
+
 class OutputError(RanklockError):
     """Results that cannot be written, or read back."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ EFFECTS, TABLE, CELL_SHIFTS = "effects.h5ad", "effects.parquet", "cell_shifts.pa
 FIGURE_PNG, FIGURE_SVG = "rank_shift.png", "rank_shift.svg"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """What a knock-out found.
 
@@ -40,9 +40,17 @@ class Run:
     """
 
     effects: AnnData
-    table: pd.DataFrame = field(repr=False)
-    cell_shifts: pd.DataFrame = field(repr=False)
-    manifest: dict[str, Any] = field(repr=False)
+    table: pd.DataFrame
+    cell_shifts: pd.DataFrame
+    manifest: dict[str, Any]
+
+    def __repr__(self) -> str:
+        found = self.manifest["summary"]
+        genes = ", ".join(entry["gene"] for entry in found[:5]) + ", …" * (len(found) > 5)
+        return (
+            f"Run: {genes} knocked out, {self.effects.n_obs} observations × "
+            f"{self.effects.n_vars} responders, arms {', '.join(self.manifest['asked']['arms'])}"
+        )
 
     def figure(self, gene: str | None = None, cell: str | None = None) -> Figure:
         """Cosine similarity against rank, one panel per arm, whole and zoomed.

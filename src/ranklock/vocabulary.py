@@ -41,7 +41,7 @@ _MEDIANS, _SYMBOLS, _MAPPING = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Vocabulary:
     """The genes that a checkpoint knows.
 
@@ -149,6 +149,10 @@ class Vocabulary:
                 return gene
         return None
 
+    def __repr__(self) -> str:
+        special = ", ".join(self.special)
+        return f"Vocabulary: {len(self.tokens)} genes and {special}, from {self.source}"
+
     def token(self, name: str | int) -> int:
         """Token of a gene named by a person.
 
@@ -162,22 +166,28 @@ class Vocabulary:
         InputError
             When the vocabulary has no such gene; the message offers the nearest names.
         """
-        gene = self.find(str(name))
+        name = str(name).strip()
+        gene = self.find(name)
         if gene is not None:
             return self.tokens[gene]
-        if str(name).isdecimal():
+        if name.isdecimal():
             token = int(name)
             if token in self.genes:
                 return token
             named = {value: key for key, value in self.special.items()}.get(token)
             what = f"is {named}, not a gene" if named else "is not in this vocabulary"
             raise InputError(f"Token {token} {what} ({self.source}).")
-        if str(name) in self.symbols:
+        if name in self.symbols:
             raise InputError(
-                f"{name} is {self.symbols[str(name)]}, which this model was not trained on: "
+                f"{name} is {self.symbols[name]}, which this model was not trained on: "
                 f"{self.source} has no token for it."
             )
-        raise InputError(f"No gene named {name!r} in {self.source}.{self._nearest(str(name))}")
+        if self.stand_in:
+            raise InputError(
+                f"{name!r} is not a token, and without a vocabulary genes have no other names; "
+                "name one (--vocabulary)."
+            )
+        raise InputError(f"No gene named {name!r} in {self.source}.{self._nearest(name)}")
 
     def _nearest(self, name: str) -> str:
         known = [symbol for symbol, gene in self.symbols.items() if gene in self.tokens]
@@ -296,7 +306,7 @@ def _numbers(entries: Mapping[str, Any], kind: type, source: Path) -> dict[str, 
         if not plain or not math.isfinite(value) or kind(value) != value:
             raise InputError(
                 f"{source}: the entry of {reprlib.repr(name)} is {reprlib.repr(value)}, not a "
-                f"{'whole ' if kind is int else ''}number."
+                f"{'whole ' if kind is int else ''}number. Is it the right file?"
             )
     return {name: kind(value) for name, value in entries.items()}
 

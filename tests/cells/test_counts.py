@@ -1,4 +1,5 @@
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,7 +83,7 @@ def test_the_column_that_maps_most_genes_is_taken():
 def test_genes_missing_from_the_vocabulary_or_without_median_are_not_ranked():
     medians = {name: value for name, value in VOCABULARY.medians.items() if name != NAMES[3]}
     vocab = Vocabulary(VOCABULARY.tokens, VOCABULARY.special, medians)
-    matrix = np.ones((1, 30), dtype=int)
+    matrix = np.full((1, 30), 2)
     cells = read_cells(adata(matrix, names=["UNKNOWN", *NAMES[1:]]), vocab)
     missing = {VOCABULARY.tokens[NAMES[0]], VOCABULARY.tokens[NAMES[3]]}
     assert set(cells.ranked[0].tolist()) == set(VOCABULARY.tokens.values()) - missing
@@ -171,3 +172,78 @@ def test_only_the_chosen_cells_are_read_in_chunks(tmp_path, monkeypatch):
     )
     assert chosen.names == ["c1", "c2"]
     assert [g.tolist() for g in chosen.ranked] == [g.tolist() for g in whole.ranked[1:3]]
+
+
+def test_a_file_without_x_names_what_it_has(tmp_path):
+    data = adata()
+    data.layers["counts"] = data.X
+    data.X = None
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    for source in (data, tmp_path / "cells.h5ad"):
+        with pytest.raises(InputError, match=r"has no X; name the layer .*: counts\.$"):
+            read_cells(source, VOCABULARY)
+        assert len(read_cells(source, VOCABULARY, counts_layer="counts")) == 5
+
+
+@pytest.mark.parametrize("layout", [sp.csr_matrix, sp.csc_matrix, np.asarray])
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int64", "float16", "float64"])
+def test_any_number_and_any_layout_gives_the_same_cells(tmp_path, layout, kind):
+    if kind == "float16" and layout is not np.asarray:
+        pytest.skip("scipy has no sparse float16")
+    data = adata()
+    data.X = layout(counts().astype(kind))
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    expected = [g.tolist() for g in read_cells(adata(), VOCABULARY).ranked]
+    for source in (data, tmp_path / "cells.h5ad"):
+        assert [g.tolist() for g in read_cells(source, VOCABULARY).ranked] == expected
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_sums_of_duplicates_do_not_overflow():
+    matrix = np.full((1, 30), 200, dtype=np.uint8)
+    data = anndata.AnnData(matrix, var=pd.DataFrame(index=[*NAMES[:2], *[NAMES[2]] * 28]))
+    medians = {NAMES[0]: 1.0, NAMES[1]: 1.0, NAMES[2]: 1.0}
+    vocab = Vocabulary(VOCABULARY.tokens, VOCABULARY.special, medians)
+    cells = read_cells(data, vocab)
+    assert cells.ranked[0][0] == VOCABULARY.tokens[NAMES[2]]
+
+
+def test_only_one_matrix_of_a_file_is_read(tmp_path, monkeypatch):
+    data = adata()
+    data.layers["huge"] = data.X.copy()
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "a") as file:
+        del file["layers/huge/data"]  # reading it would fail
+        del file["obsm"]
+    assert len(read_cells(tmp_path / "cells.h5ad", VOCABULARY)) == 5
+
+
+def test_damage_inside_a_file_is_one_line(tmp_path):
+    data = adata(sparse=False)
+    data.write_h5ad(tmp_path / "cells.h5ad", compression="gzip")
+    with h5py.File(tmp_path / "cells.h5ad") as file:
+        offset = file["X"].id.get_chunk_info(0).byte_offset
+    content = bytearray((tmp_path / "cells.h5ad").read_bytes())
+    content[offset : offset + 20] = b"\xff" * 20
+    (tmp_path / "cells.h5ad").write_bytes(content)
+    with pytest.raises(InputError, match="not a readable .h5ad"):
+        read_cells(tmp_path / "cells.h5ad", VOCABULARY)
+
+
+def test_what_was_used_of_the_file_is_told_and_too_little_warned_of():
+    strangers = [*NAMES[:2], *[f"mouse{i}" for i in range(28)]]
+    with pytest.warns(RanklockWarning, match="of 30 genes, 2 are in test vocabulary and 2 have"):
+        cells = read_cells(adata(np.full((2, 30), 2), names=strangers), VOCABULARY)
+    assert cells.reading["genes_in_file"] == 30
+    assert cells.reading["genes_in_vocabulary"] == 2
+    assert cells.reading["layer"] == "X"
+    assert cells.reading["values"] == "counts"
+
+
+def test_binarised_and_empty_cells_are_warned_of():
+    with pytest.warns(RanklockWarning, match="nothing but zeros and ones"):
+        read_cells(adata((counts() > 0).astype(int)), VOCABULARY)
+    matrix = counts()
+    matrix[1] = 0
+    with pytest.warns(RanklockWarning, match="1 of 5 cells have no count"):
+        assert len(read_cells(adata(matrix), VOCABULARY).ranked[1]) == 0

@@ -117,3 +117,28 @@ def test_row_0_of_the_report(shared):
     assert len(cells) == 1
     assert cells.ranked[0][1000] == 519
     assert np.asarray(pd.read_parquet(path)["input_ids"][0]).tolist() == cells.ranked[0].tolist()
+
+
+def test_padded_v2_cells_without_vocabulary(tmp_path, kind):
+    path = write(tmp_path, kind, [[2, 10, 11, 12, 3], [2, 12, 14, 3, 0]])
+    with pytest.warns(RanklockWarning, match="<cls> is 2"):
+        cells = read_cells(path)
+    assert cells.special_frame
+    assert [genes.tolist() for genes in cells.ranked] == [[10, 11, 12], [12, 14]]
+
+
+def test_names_of_cells_in_a_parquet_index_are_kept(tmp_path):
+    pd.DataFrame({"input_ids": CELLS}, index=["x", "y", "z"]).to_parquet(tmp_path / "c.parquet")
+    assert read_cells(tmp_path / "c.parquet", BARE).names == ["x", "y", "z"]
+    shared = pd.DataFrame({"input_ids": CELLS}, index=["x", "x", "z"])
+    shared.to_parquet(tmp_path / "d.parquet")
+    with pytest.raises(InputError, match="two cells share a name"):
+        read_cells(tmp_path / "d.parquet", BARE)
+
+
+def test_rows_of_several_row_groups(tmp_path):
+    frame = pd.DataFrame({"input_ids": [[5 + i % 20] for i in range(50)], "n": range(50)})
+    frame.to_parquet(tmp_path / "c.parquet", row_group_size=7)
+    cells = read_cells(tmp_path / "c.parquet", BARE, select=Selection(rows=(3, 6, 7, 30, 49)))
+    assert [genes.tolist() for genes in cells.ranked] == [[8], [11], [12], [15], [14]]
+    assert cells.obs["n"].tolist() == [3, 6, 7, 30, 49]

@@ -104,7 +104,7 @@ def test_the_demo_command(tmp_path):
     lines = result.stdout.splitlines()
     assert len(lines) == 7  # five of what was found, two of where it is
     assert "PU.1 (SPI1)" in lines[0]
-    assert "is rank shift" in lines[3]
+    assert "of the squared movement" in lines[3]
     assert lines[5].endswith("rank_shift.png")
     manifest = json.loads((tmp_path / "demo" / "manifest.json").read_text())
     assert manifest["summary"][0]["cells"] > 100

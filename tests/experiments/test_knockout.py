@@ -96,6 +96,72 @@ def test_every_arm_equals_the_plain_forward(
         assert shift["cosine_distance"] == pytest.approx(expected, rel=1e-3, abs=STATE**1.5)
 
 
+@pytest.mark.parametrize("framed", [False, True])
+@pytest.mark.parametrize("rank", [3, 20])
+def test_what_is_made_of_the_arms_is_made_of_the_plain_forwards(tmp_path, framed, rank):
+    # Positions matter little here, so that removal and shift both have a share in what moves.
+    folder = checkpoint(tmp_path, spread=0.3, position_spread=0.02)
+    cells = cells_of([30], vocabulary(60, special_frame=framed), special_frame=framed)
+    genes = cells.ranked[0]
+    run = ranklock.knockout(
+        cells, load_model(folder, device="cpu"), [int(genes[rank])], progress=False
+    )
+
+    def states(arm, ranks=(rank,)):
+        g, c = independent(folder, genes, ranks, arm, framed=framed, layer=-1)
+        if arm == "none":
+            g = np.delete(g, rank, axis=0)
+            c = c if framed else g.mean(axis=0)
+        return g, c
+
+    (b, bc), (h, hc), (s, sc), (d, dc) = (
+        states("none", ()), states("hold"), states("shift"), states("delete")
+    )  # fmt: skip
+    phi_removal, phi_shift = ((h - b) + (d - s)) / 2, ((s - b) + (d - h)) / 2
+    order = run.effects.var_names.get_indexer(
+        [cells.vocabulary.gene(int(token)) for token in np.delete(genes, rank)]
+    )
+
+    def layer(name):
+        return run.effects.layers[name][0][order]
+
+    near = {"rtol": 1e-4, "atol": STATE}
+    np.testing.assert_allclose(layer("phi_removal"), np.linalg.norm(phi_removal, axis=1), **near)
+    np.testing.assert_allclose(layer("phi_shift"), np.linalg.norm(phi_shift, axis=1), **near)
+    np.testing.assert_allclose(layer("interaction"), np.linalg.norm(d - h - s + b, axis=1), **near)
+    share = (phi_shift * (d - b)).sum() / ((d - b) ** 2).sum()
+    assert 0.05 < share < 0.95  # or a constant would pass
+    obs = run.effects.obs.iloc[0]
+    assert obs["artefact_share"] == pytest.approx(share, abs=1e-3)
+    moved = dc - bc
+    of_cell = ((sc - bc) + (dc - hc)) @ moved / 2 / (moved @ moved)
+    assert obs["cell_shift_artefact_share"] == pytest.approx(of_cell, abs=1e-3)
+    summary = run.manifest["summary"][0]
+    assert summary["artefact_share"] == pytest.approx(share, abs=1e-3)
+    below = np.arange(29) >= rank
+    for arm, after, after_cell in (("delete", d, dc), ("hold", h, hc), ("shift", s, sc)):
+        distances = cosine_distance(b, after)
+        sides = np.median(distances[~below]), np.median(distances[below])
+        row = summary["arms"][arm]
+        assert (row["median_before"], row["median_after"]) == pytest.approx(sides, rel=1e-2)
+        assert (obs[f"{arm}_before"], obs[f"{arm}_after"]) == pytest.approx(sides, rel=1e-2)
+        expected = float(cosine_distance(bc, after_cell))
+        assert row["median_cell_shift"] == pytest.approx(expected, rel=1e-2)
+        assert obs[f"{arm}_cell_shift"] == pytest.approx(expected, rel=1e-2)
+
+
+def test_many_knock_outs_of_a_cell_are_those_one_by_one(model):
+    cells = cells_of([25], vocabulary(60))
+    genes = cells.ranked[0][:20].tolist()  # more than are held in memory together
+    many = ranklock.knockout(cells, model, genes, progress=False)
+    for gene in (genes[0], genes[8], genes[9], genes[19]):
+        one = ranklock.knockout(cells, model, [gene], progress=False)
+        name = cells.vocabulary.symbol(gene)
+        mine = many.table[many.table["gene"] == name].reset_index(drop=True)
+        assert mine["responder"].tolist() == one.table["responder"].tolist()
+        np.testing.assert_allclose(mine["displacement"], one.table["displacement"], atol=STATE)
+
+
 @settings(max_examples=12)
 @given(
     length=st.integers(3, 40), framed=st.booleans(), seed=st.integers(0, 5), data=st.data(),
@@ -281,6 +347,15 @@ def test_a_gene_in_some_cells_is_counted_where_it_is_not(model):
     assert run.manifest["summary"][0]["cells"] == 1
 
 
+def test_a_gene_in_no_cell_is_refused_though_another_is_in_some(model):
+    cells = cells_of([5, 5], vocabulary(60))
+    present = int(cells.ranked[0][0])
+    absent = next(t for t in range(2, 62) if not any(t in genes for genes in cells.ranked))
+    name = cells.vocabulary.symbol(absent)
+    with pytest.raises(InputError, match=f"^{name} can be knocked out of none of the 2 cells"):
+        ranklock.knockout(cells, model, [present, absent], progress=False)
+
+
 def test_what_does_not_fit_is_refused_before_the_first_forward(model, monkeypatch):
     def forward(*_):
         raise AssertionError("a forward was run")
@@ -296,6 +371,8 @@ def test_what_does_not_fit_is_refused_before_the_first_forward(model, monkeypatc
         ({"genes": []}, "No gene was named"),
         ({"genes": "GENE1"}, "genes is a list"),
         ({"genes": [present], "arms": ("remove",)}, "no arm 'remove'"),
+        ({"genes": [present], "arms": "delete"}, r"write arms=\['delete'\]"),
+        ({"genes": [present], "model": "a folder"}, "takes cells from .* not Cells and str"),
         ({"genes": [present], "layer": 3}, "--layer goes from"),
         ({"genes": [2], "cells": small}, "302 tokens, the model 64|holds token"),
     ):
@@ -308,6 +385,14 @@ def test_a_table_that_would_not_fit_is_refused(model, monkeypatch):
     monkeypatch.setattr("ranklock.experiments.plan._MOST_ROWS", 75)
     with pytest.raises(InputError, match="would have 76 rows.*fewer cells"):
         ranklock.knockout(cells, model, [int(cells.ranked[0][0])], progress=False)
+
+
+def test_an_anndata_that_would_not_fit_is_refused(model, monkeypatch):
+    cells = cells_of([20, 20], vocabulary(60))
+    shared = next(t for t in cells.ranked[0].tolist() if t in cells.ranked[1])
+    monkeypatch.setattr("ranklock.experiments.plan._MOST_ENTRIES", 100)
+    with pytest.raises(InputError, match=r"effects.h5ad would have .* 2 knock-outs"):
+        ranklock.knockout(cells, model, [shared], progress=False)
 
 
 def test_the_manifest_says_which_cells_were_asked_for(model):
@@ -365,6 +450,8 @@ def test_averages_are_the_means_of_the_cells(model):
     for arm in ("delete", "hold"):
         expected = np.nanmean(each.effects.layers[arm], axis=0)
         np.testing.assert_allclose(mean.effects.layers[arm][0], expected, rtol=1e-5)
+    shifts = each.cell_shifts.groupby("arm", observed=True)["cosine_distance"].mean()
+    assert mean.effects.obs["hold_mean_cell_shift"].iloc[0] == pytest.approx(shifts["hold"])
     counted = (~np.isnan(each.effects.layers["hold"])).sum(axis=0)
     assert mean.effects.layers["n_cells"][0].tolist() == counted.tolist()
     shares, squared = each.effects.layers["artefact_share"], each.effects.layers[

@@ -75,7 +75,7 @@ def encode_anndata(
     else:
         raise InputError(_no_layer("AnnData", layer, raw, adata.layers))
     if matrix is None:
-        raise InputError("AnnData has no X; name the layer with raw counts (--counts-layer).")
+        raise InputError(_no_layer("AnnData", "X", raw, adata.layers))
     source = _Source("AnnData", adata.obs, var, matrix, layer or "X")
     return _encode(source, vocabulary, selection, **how)
 
@@ -101,8 +101,6 @@ def _open_file(file: Any, layer: str | None, name: str) -> _Source:
 
     place = {None: "X", "X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
     if place not in file:
-        if place == "X":
-            raise InputError(f"{name} has no X; name the layer with raw counts (--counts-layer).")
         raise InputError(_no_layer(name, layer, "raw" in file, file.get("layers", ())))
     matrix = file[place]
     if not hasattr(matrix, "dtype"):
@@ -115,8 +113,12 @@ def _open_file(file: Any, layer: str | None, name: str) -> _Source:
 
 
 def _no_layer(name: str, layer: str | None, raw: bool, layers: Iterable[str]) -> str:
-    there = ["X", *(["raw"] if raw else []), *layers]
-    return f"{name} has no layer {layer!r}; there are: {', '.join(there)}."
+    there = [*(["raw"] if raw else []), *layers]
+    if layer in (None, "X"):
+        have = f"has no X; name the layer with raw counts (--counts-layer): {', '.join(there)}"
+    else:
+        have = f"has no layer {layer!r}; there are: {', '.join(['X', *there])}"
+    return f"{name} {have}."
 
 
 def _encode(
@@ -153,6 +155,13 @@ def _encode(
         "genes_without_median": int((~usable).sum()),
     }
     _warn_of_few(reading, source.name, vocabulary)
+    empty = sum(not len(genes) for genes in ranked)
+    if empty:
+        warnings.warn(
+            f"{source.name}: {empty} of {len(ranked)} cells have no count of a known gene.",
+            RanklockWarning,
+            stacklevel=2,
+        )
     return Cells(
         tuple(ranked),
         _named_apart(source.obs.iloc[rows].copy(), rows, source.name),

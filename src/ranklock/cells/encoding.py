@@ -11,6 +11,7 @@ equal ratios, where the longer product may round them apart.
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from ranklock.cells.cells import Tokens
-from ranklock.errors import InputError
+from ranklock.errors import InputError, OptionError, RanklockWarning
 
 Values = Literal["counts", "normalised", "log1p"]
 VALUES: tuple[Values, ...] = get_args(Values)
@@ -107,7 +108,7 @@ def as_linear(values: sp.csr_matrix, kind: Values, where: str) -> sp.csr_matrix:
         When values are NaN, infinite or negative, or not of the kind named.
     """
     if kind not in VALUES:
-        raise InputError(f"values={kind!r} is unknown; use one of {', '.join(VALUES)}.")
+        raise OptionError(f"values={kind!r} is unknown; use one of {', '.join(VALUES)}.")
     data = values.data
     if not np.isfinite(data).all():
         count = int((~np.isfinite(data)).sum())
@@ -119,6 +120,13 @@ def as_linear(values: sp.csr_matrix, kind: Values, where: str) -> sp.csr_matrix:
             "(--counts-layer)."
         )
     largest = float(data.max(initial=0.0))
+    if kind == "counts" and 0 < largest <= 1:
+        warnings.warn(
+            f"{where} holds nothing but zeros and ones: if it was binarised, the ranking is that "
+            "of the medians alone.",
+            RanklockWarning,
+            stacklevel=2,
+        )
     if kind == "counts" and not np.array_equal(data, np.rint(data)):
         looks = "log-transformed" if largest < _LARGEST_PLAUSIBLE_LOG else "normalised"
         said = "log1p" if looks == "log-transformed" else "normalised"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.errors import InputError
+from ranklock.errors import InputError, OptionError
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Selection:
             raise InputError(f"{source}: no cell meets all of the conditions; loosen them.")
         if self.sample is not None:
             if self.sample < 1:
-                raise InputError("--sample draws at least one cell.")
+                raise OptionError("--sample draws at least one cell.")
             draw = np.random.default_rng(self.seed)
             chosen = draw.choice(chosen, size=min(self.sample, len(chosen)), replace=False)
         return np.sort(chosen)
@@ -116,7 +116,7 @@ def parse_range(text: str) -> slice:
     except ValueError:
         numbers = []
     if not 2 <= len(numbers) <= 3:
-        raise InputError(f"{text!r} is not a range; write it as 0:50.")
+        raise OptionError(f"{text!r} is not a range; write it as 0:50.")
     return slice(*numbers)
 
 
@@ -126,6 +126,6 @@ def parse_conditions(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     for text in texts:
         column, equals, value = text.partition("=")
         if not equals or not column:
-            raise InputError(f"{text!r} is not a condition; write it as column=value.")
+            raise OptionError(f"{text!r} is not a condition; write it as column=value.")
         conditions[column] = (*conditions.get(column, ()), value)
     return conditions

@@ -31,7 +31,7 @@ def tell(run: Run) -> list[str]:
     ranks, lengths, shifts = found["ranks"], found["genes_in_cell"], run.cell_shifts
     correlation = {
         arm: part["gene_rank"].corr(part["cosine_distance"], method="spearman")
-        for arm, part in shifts.groupby("arm")
+        for arm, part in shifts.groupby("arm", observed=True)
     }
     agreement = _shared_top(run, 10)
     return [
@@ -43,9 +43,9 @@ def tell(run: Run) -> list[str]:
         "hold: with every position held, the same removal moves them "
         f"{_ratio(hold):.1f} times as far "
         f"({hold['median_after']:.1e} against {hold['median_before']:.1e}): {_verdict(hold)}.",
-        f"Artefact: {found['artefact_share']:.1%} of the squared movement under delete is rank shift; "
-        f"of the ten genes that move most under delete, {agreement:.1f} are among the ten under "
-        "hold.",
+        f"Artefact: {found['artefact_share']:.1%} of the squared movement under delete is rank "
+        "shift; of the ten genes that move most under delete, "
+        f"{agreement:.1f} are among the ten under hold.",
         "Cell shift against the gene's rank (Spearman): "
         f"{correlation['delete']:+.2f} under delete, {correlation['hold']:+.2f} under hold.",
     ]

@@ -106,16 +106,15 @@ def knockout(
     ['artefact_share', 'delete', 'delete_displacement', 'hold']
     """
     chosen = find_arms(arms)
-    depth = output_of_layer(model, layer)
     check_fit(cells, model, chosen)
+    depth = output_of_layer(model, layer)
     knockouts = find_knockouts(genes, cells, together=together)
     tasks, skipped = plan_knockouts(knockouts, cells, model)
     check_size(tasks, cells, model, len(chosen))
     warn_of_backfill(chosen, cells, model, tasks)
 
-    with show_progress(len(tasks) + 1, "knock-outs", shown=progress) as advance:
-        floor = _measure_noise(tasks, cells, model, depth, batch_size)
-        advance(1)
+    floor = _measure_noise(tasks, cells, model, depth, batch_size)
+    with show_progress(len(tasks), "knock-outs", shown=progress) as advance:
         records = []
         for record in _records(tasks, knockouts, chosen, cells, model, depth, batch_size):
             records.append(record)

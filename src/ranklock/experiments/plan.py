@@ -11,7 +11,7 @@ import numpy as np
 
 from ranklock.arms import Arm, Edit, ModelInput, baseline, capacity
 from ranklock.cells import Cells
-from ranklock.errors import InputError, RanklockWarning
+from ranklock.errors import InputError, OptionError, RanklockWarning
 from ranklock.models import Model
 from ranklock.models.checkpoint import check_token_range, check_vocabulary
 from ranklock.results.tables import knockout_ids, knockout_name
@@ -45,13 +45,18 @@ def check_fit(cells: Cells, model: Model, arms: Sequence[Arm]) -> None:
         When the model has no token for a gene, the vocabulary belongs to another checkpoint, or an
         arm needs a special token that the vocabulary lacks.
     """
+    if not isinstance(cells, Cells) or not isinstance(model, Model):
+        raise OptionError(
+            "knockout(cells, model, …) takes cells from ranklock.read_cells() and a model from "
+            f"ranklock.load_model(), not {type(cells).__name__} and {type(model).__name__}."
+        )
+    if not cells.vocabulary.stand_in:
+        check_vocabulary(cells.vocabulary, model)
     check_token_range(
         max((int(genes.max()) for genes in cells.ranked if len(genes)), default=0),
         model,
         cells.source,
     )
-    if not cells.vocabulary.stand_in:
-        check_vocabulary(cells.vocabulary, model)
     masking = [arm.name for arm in arms if arm.edit is Edit.MASK]
     if masking and MASK not in cells.vocabulary.special:
         raise InputError(
@@ -71,10 +76,10 @@ def find_knockouts(
         When a gene is not in the vocabulary, or none is named.
     """
     if isinstance(genes, str):
-        raise InputError(f"genes is a list; write genes=[{genes!r}].")
+        raise OptionError(f"genes is a list; write genes=[{genes!r}].")
     tokens = list(dict.fromkeys(cells.vocabulary.token(gene) for gene in genes))
     if not tokens:
-        raise InputError("No gene was named; name at least one with --gene.")
+        raise OptionError("No gene was named; name at least one with --gene.")
     return [tuple(tokens)] if together else [(token,) for token in tokens]
 
 

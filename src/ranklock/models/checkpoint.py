@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ranklock.errors import InputError
+from ranklock.errors import InputError, OptionError
 from ranklock.vocabulary import PAD, Vocabulary
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _device(name: str | None) -> str:
         torch.zeros(1, device=name)
     # torch raises RuntimeError, AssertionError or NotImplementedError, by device.
     except Exception as error:
-        raise InputError(
+        raise OptionError(
             f"The device {name!r} cannot be used here ({str(error).splitlines()[0]})."
         ) from error
     return name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ranklock.errors import InputError
+from ranklock.errors import OptionError
 from ranklock.models.checkpoint import Model
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def output_of_layer(model: Model, layer: int) -> int:
 
     Raises
     ------
-    InputError
+    OptionError
         When the model has no such layer.
     """
     if not -model.layers <= layer <= 0:
-        raise InputError(
+        raise OptionError(
             f"{model.name} has {model.layers} layers, so --layer goes from {-model.layers} to 0 "
             f"(last), not {layer}."
         )

@@ -109,10 +109,13 @@ def cell_shift_table(
     moved = np.array([record.cell_displacement[arm] for record, arm in rows], dtype=np.float64)
     return pd.DataFrame(
         {
-            "cell": [cells.names[record.cell] for record, _ in rows],
-            "gene": [knockout_name(knockouts[record.knockout], cells) for record, _ in rows],
+            "cell": _categories(np.array([record.cell for record, _ in rows]), cells.names),
+            "gene": _categories(
+                np.array([record.knockout for record, _ in rows]),
+                [knockout_name(k, cells) for k in knockouts],
+            ),
             "gene_rank": np.array([record.ranks[0] for record, _ in rows], dtype=np.int32),
-            "arm": [arm for _, arm in rows],
+            "arm": _categories(np.tile(np.arange(len(arms)), len(records)), arms),
             "cosine_distance": np.array([r.cell_shift[arm] for r, arm in rows], dtype=np.float64),
             "displacement": moved,
             "artefact_share": np.array(
@@ -257,7 +260,8 @@ def _average(
         "artefact_share": pooled_share(records),
     }
     for arm in arms:
-        row[f"{arm}_cell_shift"] = float(np.mean([record.cell_shift[arm] for record in records]))
+        shifts = [record.cell_shift[arm] for record in records]
+        row[f"{arm}_mean_cell_shift"] = float(np.mean(shifts))
     return row
 
 
