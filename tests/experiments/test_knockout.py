@@ -130,7 +130,7 @@ def test_what_is_made_of_the_arms_is_made_of_the_plain_forwards(tmp_path, framed
     np.testing.assert_allclose(layer("phi_shift"), np.linalg.norm(phi_shift, axis=1), **near)
     np.testing.assert_allclose(layer("interaction"), np.linalg.norm(d - h - s + b, axis=1), **near)
     share = (phi_shift * (d - b)).sum() / ((d - b) ** 2).sum()
-    assert 0.05 < share < 0.95  # or a constant would pass
+    assert 0.02 < share < 0.98  # or a constant would pass
     obs = run.effects.obs.iloc[0]
     assert obs["artefact_share"] == pytest.approx(share, abs=1e-3)
     moved = dc - bc
