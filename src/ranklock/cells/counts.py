@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,23 +34,34 @@ _CHUNK = 2048  # cells that are in memory at once, as counts
 _FEW = 0.25  # of a file's genes known to the vocabulary; a usual file has half or more
 
 
-def read_h5ad(path: Path, vocabulary: Vocabulary | None, selection: Selection, **how: Any) -> Cells:
-    """Read an ``.h5ad`` file: its ``obs``, its ``var``, and the selected rows of one matrix."""
+def read_h5ad(
+    path: Path,
+    vocabulary: Vocabulary | None,
+    selection: Selection,
+    *,
+    counts_layer: str | None = None,
+    **how: Any,
+) -> Cells:
+    """Read an ``.h5ad`` file: its ``obs``, its ``var``, and the selected rows of one matrix.
+
+    Parameters are those of :func:`encode_anndata`.
+    """
     import h5py
 
-    # h5py and anndata raise OSError, KeyError, RuntimeError and their own errors on a broken file.
-    try:
-        with h5py.File(path, "r") as file:
-            source = _open_file(file, how.get("counts_layer"), str(path))
-            return _encode(source, vocabulary, selection, **how)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path} is not a readable .h5ad file ({error}).") from error
+    with ExitStack() as opened:
+        with _damage_reported(str(path)):
+            file = opened.enter_context(h5py.File(path, "r"))
+            source = _open_file(file, counts_layer, str(path))
+        return _encode(source, vocabulary, selection, **how)
 
 
 def encode_anndata(
-    adata: AnnData, vocabulary: Vocabulary | None, selection: Selection, **how: Any
+    adata: AnnData,
+    vocabulary: Vocabulary | None,
+    selection: Selection,
+    *,
+    counts_layer: str | None = None,
+    **how: Any,
 ) -> Cells:
     """Encode the cells of an AnnData, which may be backed, by rank.
 
@@ -61,10 +73,12 @@ def encode_anndata(
         Tokens and medians of the checkpoint's genes.
     selection
         Which cells.
+    counts_layer
+        Where the values stand.
     **how
-        ``values``, ``counts_layer`` and ``gene_column``, as in :func:`ranklock.read_cells`.
+        ``values``, ``gene_column`` and ``progress``, as in :func:`ranklock.read_cells`.
     """
-    layer = how.get("counts_layer")
+    layer = counts_layer
     raw = adata.raw is not None
     if layer in (None, "X"):
         matrix, var = adata.X, adata.var
@@ -127,7 +141,6 @@ def _encode(
     selection: Selection,
     *,
     values: Values = "counts",
-    counts_layer: str | None = None,
     gene_column: str | None = None,
     progress: bool = False,
 ) -> Cells:
@@ -142,7 +155,9 @@ def _encode(
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
             # Every gene is looked at, not only the known ones: a NaN elsewhere is a broken file.
-            linear = as_linear(_plain(source.matrix[chunk], source.where), values, source.where)
+            with _damage_reported(source.name):
+                counts = source.matrix[chunk]
+            linear = as_linear(_plain(counts, source.where), values, source.where)
             ranked += rank_cells(linear[:, columns[usable]], tokens[usable], medians[usable])
             advance(len(chunk))
     reading = {
@@ -171,6 +186,18 @@ def _encode(
         complete=True,
         reading=reading,
     )
+
+
+@contextmanager
+def _damage_reported(name: str) -> Iterator[None]:
+    """Say of a broken file that it is: readers raise OSError, KeyError and errors of their own."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{name} is not a readable .h5ad file ({reason}).") from error
 
 
 def _plain(rows: Any, where: str) -> sp.csr_matrix:
