@@ -295,7 +295,7 @@ def _reported() -> Iterator[None]:
         try:
             yield
         except RanklockError as error:
-            _say(f"error: {error}")
+            _say(f"error: {' '.join(str(error).split())}")
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
             _say("interrupted; nothing was written")

@@ -63,6 +63,17 @@ def test_a_full_disk_leaves_nothing_of_the_new_run_and_all_of_the_old(tmp_path):
     assert list(tmp_path.iterdir()) == [run]
 
 
+def test_what_h5py_says_of_a_full_disk_becomes_one_line(tmp_path):
+    def full(_):
+        raise RuntimeError(
+            "Can't close file (file write failed: time = Mon\n, filename = 'effects.h5ad', errno = "
+            "28, error message = 'No space left on device', buf = 0x55)"
+        )
+
+    with pytest.raises(OutputError, match=r"\(No space left on device\); nothing"):
+        write_folder(tmp_path / "run", {}, {"a.h5ad": full}, overwrite=False)
+
+
 def test_a_crash_of_a_writer_leaves_nothing(tmp_path):
     def crash(_):
         raise ZeroDivisionError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -115,8 +116,8 @@ def write_folder(
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"The results could not be written to {folder} "
-            f"({getattr(error, 'strerror', None) or error}); nothing of them was kept and what was "
-            "there before is untouched. Make room, or name another folder, and run again."
+            f"({_reason(error)}); nothing of them was kept and what was there before is untouched. "
+            "Make room, or name another folder, and run again."
         ) from error
     finally:
         if partial is not None:
@@ -196,6 +197,14 @@ def _move_up(partial: Path, folder: Path, names: Sequence[str]) -> None:
             if (aside / name).exists():
                 (aside / name).rename(folder / name)
         raise
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """What the system said; h5py wraps it into a page of its own state."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    wrapped = re.search(r"error message = '([^']+)'", str(error))
+    return wrapped.group(1) if wrapped else str(error).splitlines()[0]
 
 
 def _umask() -> int:
