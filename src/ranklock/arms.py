@@ -27,7 +27,7 @@ class Edit(Enum):
     NONE = "none"
     REMOVE = "the token is removed"
     HIDE = "the token is hidden as a key in every layer"
-    MASK = "the token is replaced with <mask>"
+    MASK = "the token is replaced with `<mask>`"
 
 
 class Positions(Enum):
