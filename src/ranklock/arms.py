@@ -170,6 +170,21 @@ def baseline(
     )
 
 
+def check_tokens(arm: Arm, vocabulary: Vocabulary) -> None:
+    """Refuse an arm that needs a special token which the vocabulary lacks.
+
+    Raises
+    ------
+    InputError
+        When the arm masks and there is no ``<mask>``.
+    """
+    if arm.edit is Edit.MASK and MASK not in vocabulary.special:
+        raise InputError(
+            f"{vocabulary.source} has no <mask>, so the arm {arm.name!r} cannot be run; leave it "
+            "out of --arms."
+        )
+
+
 def apply(
     arm: Arm,
     cell: ModelInput,
@@ -217,11 +232,7 @@ def apply(
         case Edit.HIDE:
             changed = replace(changed, visible=cell.visible & ~perturbed)
         case Edit.MASK:
-            if MASK not in vocabulary.special:
-                raise InputError(
-                    f"{vocabulary.source} has no <mask>, so the arm {arm.name!r} cannot be run; "
-                    "leave it out of --arms."
-                )
+            check_tokens(arm, vocabulary)
             tokens = np.where(perturbed, vocabulary.special[MASK], cell.tokens)
             changed = replace(changed, tokens=tokens.astype(np.int32))
         case Edit.NONE:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ranklock.effects import step
 from ranklock.errors import InputError, OutputError
 from ranklock.results import Record, pooled_share, read_folder, write_folder
 
@@ -124,9 +124,8 @@ class Run:
             CELL_SHIFTS: lambda path: self.cell_shifts.to_parquet(path, index=False),
         }
         if not self.table.empty:
-            writers |= {
-                name: lambda path: draw(self.figure, path) for name in (FIGURE_PNG, FIGURE_SVG)
-            }
+            figure = self.figure()
+            writers |= {name: partial(draw, figure) for name in (FIGURE_PNG, FIGURE_SVG)}
         write_folder(folder, self.manifest, writers, overwrite=overwrite)
         return folder
 
@@ -179,7 +178,7 @@ def summarise(
         mine = [record for record in records if record.knockout == index]
         arm_rows = {}
         for arm in arms:
-            sides = [step(r.cosine_distance[arm], r.responder_ranks, r.ranks) for r in mine]
+            sides = [record.step(arm) for record in mine]
             arm_rows[arm] = {
                 "median_before": _median([side.before for side in sides]),
                 "median_after": _median([side.after for side in sides]),

@@ -83,7 +83,7 @@ def test_every_arm_has_a_colour_of_its_own():
 def test_written_figures_are_the_same_every_time_and_escape_names(tmp_path, suffix):
     table = rows(arms=("hold",), symbol="<script>alert(1)</script>")
     for name in ("a", "b"):
-        draw(lambda: rank_shift_figure(table, [20]), tmp_path / f"{name}{suffix}")
+        draw(rank_shift_figure(table, [20]), tmp_path / f"{name}{suffix}")
     content = (tmp_path / f"a{suffix}").read_bytes()
     assert content == (tmp_path / f"b{suffix}").read_bytes()
     assert b"<script" not in content

@@ -78,19 +78,15 @@ def encode_anndata(
     **how
         ``values``, ``gene_column`` and ``progress``, as in :func:`ranklock.read_cells`.
     """
-    layer = counts_layer
-    raw = adata.raw is not None
-    if layer in (None, "X"):
-        matrix, var = adata.X, adata.var
-    elif layer == "raw" and raw:
-        matrix, var = adata.raw.X, adata.raw.var
-    elif layer in adata.layers:
-        matrix, var = adata.layers[layer], adata.var
+    raw, layer = adata.raw, counts_layer or "X"
+    if layer == "raw":
+        matrix = None if raw is None else raw.X
     else:
-        raise InputError(_no_layer("AnnData", layer, raw, adata.layers))
+        matrix = adata.X if layer == "X" else adata.layers.get(layer)
     if matrix is None:
-        raise InputError(_no_layer("AnnData", "X", raw, adata.layers))
-    source = _Source("AnnData", adata.obs, var, matrix, layer or "X")
+        raise InputError(_no_layer("AnnData", layer, raw is not None, adata.layers))
+    var = raw.var if layer == "raw" else adata.var
+    source = _Source("AnnData", adata.obs, var, matrix, layer)
     return _encode(source, vocabulary, selection, **how)
 
 
@@ -113,7 +109,8 @@ def _open_file(file: Any, layer: str | None, name: str) -> _Source:
     """Open one matrix of a file without reading it, nor any other."""
     from anndata.io import read_elem, sparse_dataset
 
-    place = {None: "X", "X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
+    layer = layer or "X"
+    place = {"X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
     if place not in file:
         raise InputError(_no_layer(name, layer, "raw" in file, file.get("layers", ())))
     matrix = file[place]
@@ -123,12 +120,12 @@ def _open_file(file: Any, layer: str | None, name: str) -> _Source:
             # Columns on disk give no rows but all of them: read once, not once for each chunk.
             matrix = matrix.to_memory().tocsr()
     var = read_elem(file["raw/var" if place == "raw/X" else "var"])
-    return _Source(name, read_elem(file["obs"]), var, matrix, layer or "X")
+    return _Source(name, read_elem(file["obs"]), var, matrix, layer)
 
 
-def _no_layer(name: str, layer: str | None, raw: bool, layers: Iterable[str]) -> str:
+def _no_layer(name: str, layer: str, raw: bool, layers: Iterable[str]) -> str:
     there = [*(["raw"] if raw else []), *layers]
-    if layer in (None, "X"):
+    if layer == "X":
         have = f"has no X; name the layer with raw counts (--counts-layer): {', '.join(there)}"
     else:
         have = f"has no layer {layer!r}; there are: {', '.join(['X', *there])}"

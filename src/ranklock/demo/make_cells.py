@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from ranklock.demo import CELLS_FILE
+from ranklock.demo import cells_file
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,6 +81,7 @@ def demo_cells() -> AnnData:
 
 
 if __name__ == "__main__":
-    CELLS_FILE.parent.mkdir(exist_ok=True)
-    demo_cells().write_h5ad(CELLS_FILE, compression="gzip")
-    print(f"{CELLS_FILE}: {CELLS_FILE.stat().st_size / 1024:.0f} KiB")
+    target = cells_file()
+    target.parent.mkdir(exist_ok=True)
+    demo_cells().write_h5ad(target, compression="gzip")
+    print(f"{target}: {target.stat().st_size / 1024:.0f} KiB")

@@ -25,7 +25,7 @@ import scipy.sparse as sp
 from ranklock.cells import read_cells
 from ranklock.cells.cells import Tokens
 from ranklock.cells.encoding import rank_genes
-from ranklock.demo import CELLS_FILE, MODEL_FOLDER, VOCABULARY_FILE
+from ranklock.demo import cells_file, model_folder, vocabulary_file
 from ranklock.demo.model_card import write_model_card
 from ranklock.vocabulary import MASK, PAD, Vocabulary, gene_arrays, write_vocabulary
 
@@ -74,7 +74,7 @@ def demo_vocabulary(cells: anndata.AnnData) -> Vocabulary:
         tokens[gene] = column + len(special)
         # A gene that no training cell has is never seen; one count in a usual cell stands in.
         medians[gene] = float(np.median(values)) if len(values) else _NORMALISED_TO / 3000
-    return Vocabulary(tokens, special, medians, source=str(VOCABULARY_FILE))
+    return Vocabulary(tokens, special, medians, source=str(vocabulary_file()))
 
 
 def new_model(recipe: Recipe, vocabulary: Vocabulary) -> BertForMaskedLM:
@@ -261,9 +261,9 @@ def _by_frequency(seen: Counter[int]) -> list[int]:
 def main() -> None:
     """Train, judge, and write model, vocabulary and model card into the package."""
     recipe = Recipe()
-    cells = anndata.read_h5ad(CELLS_FILE)
+    cells = anndata.read_h5ad(cells_file())
     vocabulary = demo_vocabulary(cells)
-    write_vocabulary(vocabulary, VOCABULARY_FILE)
+    write_vocabulary(vocabulary, vocabulary_file())
     started = time.monotonic()
     model = train(recipe, cells, vocabulary)
     minutes = (time.monotonic() - started) / 60
@@ -272,7 +272,7 @@ def main() -> None:
     training = [encoded.ranked[row] for row in np.flatnonzero(split == "training")]
     held_out = [encoded.ranked[row] for row in np.flatnonzero(split == "held-out")]
     judgement = judge(model, training, held_out, vocabulary)
-    model.save_pretrained(MODEL_FOLDER, safe_serialization=True)
+    model.save_pretrained(model_folder(), safe_serialization=True)
     print(json.dumps(judgement.__dict__, indent=1))
     write_model_card(recipe, judgement, model, minutes)
 

@@ -122,7 +122,6 @@ def knockout(
 
     names = [arm.name for arm in chosen]
     common = (records, knockouts, cells, names)
-    cell_shifts = cell_shift_table(*common, floor)
     manifest = {
         "asked": {
             "command": "knockout",
@@ -143,7 +142,7 @@ def knockout(
     return Run(
         effects=as_anndata(*common, floor, manifest),
         table=effect_table(*common, floor),
-        cell_shifts=cell_shifts,
+        cell_shifts=cell_shift_table(*common, floor),
         manifest=manifest,
     )
 

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ranklock.arms import Arm, Edit, ModelInput, baseline, capacity
+from ranklock.arms import Arm, ModelInput, baseline, capacity, check_tokens
 from ranklock.cells import Cells
 from ranklock.errors import InputError, OptionError, RanklockWarning
 from ranklock.models import Model
 from ranklock.models.checkpoint import check_token_range, check_vocabulary
 from ranklock.results.tables import knockout_ids, knockout_name
-from ranklock.vocabulary import MASK
 
 _MOST_ROWS = 50_000_000  # of the table: some 2 GB in memory
 _MOST_ENTRIES = 200_000_000  # of effects.h5ad, which has some 13 bytes for each: 2.6 GB
@@ -50,19 +49,13 @@ def check_fit(cells: Cells, model: Model, arms: Sequence[Arm]) -> None:
             "knockout(cells, model, …) takes cells from ranklock.read_cells() and a model from "
             f"ranklock.load_model(), not {type(cells).__name__} and {type(model).__name__}."
         )
-    if not cells.vocabulary.stand_in:
+    if cells.vocabulary.stand_in:
+        largest = max((int(genes.max()) for genes in cells.ranked if len(genes)), default=0)
+        check_token_range(largest, model, cells.source)
+    else:  # which holds every token of the cells
         check_vocabulary(cells.vocabulary, model)
-    check_token_range(
-        max((int(genes.max()) for genes in cells.ranked if len(genes)), default=0),
-        model,
-        cells.source,
-    )
-    masking = [arm.name for arm in arms if arm.edit is Edit.MASK]
-    if masking and MASK not in cells.vocabulary.special:
-        raise InputError(
-            f"{cells.vocabulary.source} has no <mask>, so the arm {masking[0]!r} cannot be run; "
-            "leave it out of --arms."
-        )
+    for arm in arms:
+        check_tokens(arm, cells.vocabulary)
 
 
 def find_knockouts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,11 +32,10 @@ STYLE = {
 _DPI = 160
 
 
-def draw(make: Callable[[], Figure], path: Path) -> None:
-    """Make a figure and write it, without a date, so that two runs give the same file."""
+def draw(figure: Figure, path: Path) -> None:
+    """Write a figure without a date, so that two runs give the same file."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        figure = make()
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(path, dpi=_DPI, metadata=metadata)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ranklock.effects import pooled_artefact_share
+from ranklock.effects import Step, pooled_artefact_share, step
 from ranklock.effects.readout import Readout
 
 Stored = npt.NDArray[np.float32]
@@ -64,6 +64,10 @@ class Record:
     cell_shift: Mapping[str, float]
     cell_displacement: Mapping[str, float]
     cell_artefact_share: float
+
+    def step(self, arm: str) -> Step:
+        """Medians on either side of the perturbed rank, under one arm."""
+        return step(self.cosine_distance[arm], self.responder_ranks, self.ranks)
 
 
 def record_of(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ranklock.cells import Cells
-from ranklock.effects import NoiseFloor, step
+from ranklock.effects import NoiseFloor
 from ranklock.results.metadata import add_metadata
 from ranklock.results.records import DECOMPOSED, Record, pooled_share
 
@@ -238,7 +238,7 @@ def _observation(
         "cell_shift_artefact_share": record.cell_artefact_share,
     }
     for arm in arms:
-        sides = step(record.cosine_distance[arm], record.responder_ranks, record.ranks)
+        sides = record.step(arm)
         row[f"{arm}_before"], row[f"{arm}_after"] = sides.before, sides.after
         row[f"{arm}_cell_shift"] = record.cell_shift[arm]
     return row
