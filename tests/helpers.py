@@ -38,11 +38,13 @@ def checkpoint(
     seed: int = 0,
     spread: float = 0.02,
     position_spread: float = 1.0,
+    bias_spread: float = 0.0,
+    activation: str = "relu",
 ) -> Path:
     """Write a BertForMaskedLM with random weights.
 
     ``spread`` is their standard deviation, ``position_spread`` that of the position embeddings
-    beside the others'.
+    beside the others', ``bias_spread`` that of the biases and of the norms' weights around 1.
     """
     torch.manual_seed(seed)
     model = BertForMaskedLM(
@@ -53,13 +55,16 @@ def checkpoint(
             num_attention_heads=heads,
             intermediate_size=2 * width,
             max_position_embeddings=positions,
-            hidden_act="relu",
+            hidden_act=activation,
             initializer_range=spread,
             pad_token_id=0,
         )
     )
     with torch.no_grad():
         model.bert.embeddings.position_embeddings.weight *= position_spread
+        for parameter in model.bert.parameters():
+            if parameter.ndim == 1 and bias_spread:
+                parameter += bias_spread * torch.randn_like(parameter)
     model.save_pretrained(folder)
     return folder
 

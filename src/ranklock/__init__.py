@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from ranklock.errors import RanklockError as RanklockError
     from ranklock.errors import RanklockWarning as RanklockWarning
     from ranklock.experiments import knockout as knockout
+    from ranklock.experiments import plan_sweep as plan_sweep
+    from ranklock.experiments import sweep as sweep
     from ranklock.models import Model as Model
     from ranklock.models import load_model as load_model
+    from ranklock.results.sweep import Sweep as Sweep
+    from ranklock.results.sweep import read_sweep as read_sweep
     from ranklock.run import Run as Run
     from ranklock.run import read_run as read_run
     from ranklock.vocabulary import Vocabulary as Vocabulary
@@ -44,13 +48,17 @@ _HOME = {
     "RanklockWarning": "errors",
     "Run": "run",
     "Selection": "cells",
+    "Sweep": "results.sweep",
     "Vocabulary": "vocabulary",
     "demo": "",
     "knockout": "experiments",
     "load_model": "models",
+    "plan_sweep": "experiments",
     "read_cells": "cells",
     "read_run": "run",
+    "read_sweep": "results.sweep",
     "read_vocabulary": "vocabulary",
+    "sweep": "experiments",
     "write_vocabulary": "vocabulary",
 }
 

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranklock.arms import ARMS, apply, baseline
-from ranklock.engine import hidden_states, repeats_of
-from ranklock.models import encode, load_model
+from ranklock.engine.batches import hidden_states
+from ranklock.engine.forward import run_layers
+from ranklock.models import load_model
 from tests.helpers import plain_forward, vocabulary
 
 VOCABULARY = vocabulary()
@@ -59,44 +61,18 @@ def test_an_empty_input_has_no_states(model):
     assert hidden_states(model, [empty, one], 2)[0].shape == (0, 16)
 
 
-def test_repeats_are_the_same_but_for_rounding(model, tiny_checkpoint):
-    one = cells([50])[0]
-    repeats = repeats_of(model, one, 2)
-    plain = plain_forward(tiny_checkpoint, one.tokens.tolist(), list(range(50)), layer=0)
-    assert repeats.shape == (5, 50, 16)
-    np.testing.assert_allclose(repeats, np.broadcast_to(plain, repeats.shape), rtol=0, atol=ATOL)
-    assert np.ptp(repeats, axis=0).max() > 0  # or it would measure nothing
-
-
-def test_repeats_differ_in_all_that_rounding_depends_on(model, monkeypatch):
-    seen = []
-
-    def record(*arguments):
-        seen.append(arguments)
-        return encode(*arguments)
-
-    monkeypatch.setattr("ranklock.engine.batches.encode", record)
-    one = cells([20])[0]
-    repeats_of(model, one, 2, batch_size=4)
-    assert [tokens.shape for _, tokens, *_ in seen] == [(1, 20), (4, 20), (1, 21), (1, 20)]
-    hidden, turned = seen[2], seen[3]
-    assert (~hidden[3]).sum() == 1
-    assert turned[1][0].tolist() == one.tokens[::-1].tolist()
-    assert turned[2][0].tolist() == one.positions[::-1].tolist()
-
-
 def test_a_batch_that_does_not_fit_is_halved(model, monkeypatch):
     sizes = []
 
-    def small_device(model, tokens, *rest):
-        sizes.append(len(tokens))
-        if len(tokens) > 2:
-            raise MemoryError
-        return encode(model, tokens, *rest)
+    def small_device(encoder, states, stretches, *rest):
+        sizes.append(sum(stretch.inputs for stretch in stretches))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError
+        return run_layers(encoder, states, stretches, *rest)
 
     inputs = cells([10] * 7)
     expected = hidden_states(model, inputs, 2)
-    monkeypatch.setattr("ranklock.engine.batches.encode", small_device)
+    monkeypatch.setattr("ranklock.engine.batches.run_layers", small_device)
     for state, other in zip(hidden_states(model, inputs, 2), expected, strict=True):
         np.testing.assert_allclose(state, other, rtol=0, atol=ATOL)
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
@@ -104,8 +80,19 @@ def test_a_batch_that_does_not_fit_is_halved(model, monkeypatch):
 
 def test_an_input_that_does_not_fit_at_all_is_said_to(model, monkeypatch):
     def no_device(*_):
-        raise MemoryError
+        # What torch's CPU allocator says.
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate "
+                           "memory: you tried to allocate 10 bytes.")  # fmt: skip
 
-    monkeypatch.setattr("ranklock.engine.batches.encode", no_device)
-    with pytest.raises(MemoryError):
+    monkeypatch.setattr("ranklock.engine.batches.run_layers", no_device)
+    with pytest.raises(MemoryError, match="cpu is out of memory"):
+        hidden_states(model, cells([10] * 3), 2)
+
+
+def test_another_error_of_torch_is_not_taken_for_memory(model, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("ranklock.engine.batches.run_layers", broken)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         hidden_states(model, cells([10] * 3), 2)

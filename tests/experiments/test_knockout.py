@@ -11,7 +11,7 @@ import ranklock
 from ranklock.arms import ARMS, apply, baseline
 from ranklock.cells import Cells
 from ranklock.effects import cosine_distance, decompose, displacement
-from ranklock.engine import hidden_states
+from ranklock.engine.batches import hidden_states
 from ranklock.errors import InputError, RanklockWarning
 from ranklock.models import load_model
 from tests.helpers import cells_of, checkpoint, plain_forward, vocabulary

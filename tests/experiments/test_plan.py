@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_refused_before_the_first_forward(model, monkeypatc
     def forward(*_):
         raise AssertionError("a forward was run")
 
-    monkeypatch.setattr("ranklock.engine.batches.encode", forward)
+    monkeypatch.setattr("ranklock.engine.batches.run_layers", forward)
     cells = cells_of([5, 5], vocabulary(60))
     present = int(cells.ranked[0][0])
     absent = next(t for t in range(2, 62) if not any(t in genes for genes in cells.ranked))

@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
+from ranklock.engine.batches import hidden_states
 from ranklock.errors import InputError
-from ranklock.models import encode, load_model
+from ranklock.models import load_model
 from ranklock.models.checkpoint import check_vocabulary
 from tests.helpers import checkpoint, vocabulary
-from tests.models.test_encoder import POSITIONS, TOKENS
+from tests.models.test_encoder import an_input
 
 
 @pytest.fixture
@@ -48,9 +49,13 @@ def test_fine_tuned_checkpoints_give_their_encoders_states(tmp_path, kind):
     )  # fmt: skip
     tuned = kind(config).eval()
     tuned.save_pretrained(tmp_path)
-    states = encode(load_model(tmp_path, device="cpu"), TOKENS, POSITIONS, None, 2)
+    (states,) = hidden_states(load_model(tmp_path, device="cpu"), [an_input()], 2)
     with torch.no_grad():
-        plain = tuned.bert(torch.from_numpy(TOKENS).long()).last_hidden_state.numpy()
+        plain = (
+            tuned.bert(torch.from_numpy(an_input().tokens).long()[None])
+            .last_hidden_state[0]
+            .numpy()
+        )
     assert abs(states - plain).max() < 2e-5
     assert load_model(tmp_path, device="cpu").architecture == kind.__name__
 
@@ -67,9 +72,9 @@ def test_weights_stored_in_half_precision_are_computed_in_float32(folder):
 
 
 def test_binary_weights_are_read(folder):
-    before = encode(load_model(folder, device="cpu"), TOKENS, POSITIONS, None, 2)
+    before = hidden_states(load_model(folder, device="cpu"), [an_input()], 2)[0]
     as_binary(folder)
-    after = encode(load_model(folder, device="cpu"), TOKENS, POSITIONS, None, 2)
+    after = hidden_states(load_model(folder, device="cpu"), [an_input()], 2)[0]
     assert (before == after).all()
 
 

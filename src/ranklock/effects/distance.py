@@ -42,7 +42,23 @@ def cosine_distance(before: Embeddings, after: Embeddings) -> Numbers:
         across = delta - along[..., np.newaxis] * x
         y_squared = np.sum(y * y, axis=-1)
         cosine = np.sum(x * y, axis=-1) / np.sqrt(np.sum(x * x, axis=-1) * y_squared)
-        near = np.sum(across * across, axis=-1) / y_squared / (1.0 + cosine)
+        return distance_from(np.sum(across * across, axis=-1), y_squared, cosine)
+
+
+def distance_from(across_squared: Numbers, after_squared: Numbers, cosine: Numbers) -> Numbers:
+    """The stable formula of :func:`cosine_distance`, from what it is made of.
+
+    Parameters
+    ----------
+    across_squared
+        ‖δ⊥‖².
+    after_squared
+        ‖y‖².
+    cosine
+        cos(x, y), which need not be accurate.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        near = across_squared / after_squared / (1.0 + cosine)
     distance: Numbers = np.clip(np.where(cosine >= 0, near, 1.0 - cosine), 0.0, 2.0)
     return distance
 

@@ -1,4 +1,4 @@
-"""Push inputs through the model in batches without padding."""
+"""Push inputs through the encoder in batches without padding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ranklock.arms import ModelInput
-from ranklock.models import Model, encode
+from ranklock.engine.forward import pack, run_layers
+from ranklock.engine.memory import in_batches
+from ranklock.models import Model
+from ranklock.models.encoder import encoder_of
+from ranklock.models.precision import computing_in
 
 # Tokens in one batch. On a CPU more only costs memory; a GPU needs more to be busy.
 _TOKENS_ON_CPU = 4096
@@ -16,7 +20,12 @@ _TOKENS_ON_GPU = 131_072
 
 
 def hidden_states(
-    model: Model, inputs: Sequence[ModelInput], depth: int, *, batch_size: int | None = None
+    model: Model,
+    inputs: Sequence[ModelInput],
+    depth: int,
+    *,
+    batch_size: int | None = None,
+    precision: str = "float32",
 ) -> list[npt.NDArray[np.float32]]:
     """Hidden states of each input after some layers.
 
@@ -25,11 +34,13 @@ def hidden_states(
     model
         The model.
     inputs
-        Inputs of any lengths. Those of equal length share a batch, so none is padded.
+        Inputs of any lengths; none is padded.
     depth
-        Number of layers to run.
+        Number of layers to run; later ones are not computed, nor is the head.
     batch_size
         Inputs in one batch; by default as many as suit the device. Halved where memory runs out.
+    precision
+        Number format of the forwards.
 
     Returns
     -------
@@ -40,37 +51,34 @@ def hidden_states(
     MemoryError
         When a single input does not fit into the device's memory.
     """
-    groups: dict[tuple[int, bool], list[int]] = {}
-    for index, one in enumerate(inputs):
-        groups.setdefault((len(one), bool(one.visible.all())), []).append(index)
     states: list[npt.NDArray[np.float32]] = [np.zeros((0, model.width), np.float32)] * len(inputs)
-    for (length, all_visible), members in groups.items():
-        if not length:
-            continue
-        size = batch_size or usual_batch_size(model, length)
-        start = 0
-        while start < len(members):
-            batch = members[start : start + size]
-            try:
-                out = encode(
-                    model,
-                    np.stack([inputs[i].tokens for i in batch]),
-                    np.stack([inputs[i].positions for i in batch]),
-                    None if all_visible else np.stack([inputs[i].visible for i in batch]),
-                    depth,
-                )
-            except MemoryError:
-                if len(batch) == 1:
-                    raise
-                size = len(batch) // 2
-                continue
-            for index, state in zip(batch, out, strict=True):
-                states[index] = state
-            start += len(batch)
+    # Equal lengths stand together, so that attention takes many inputs at once.
+    order = sorted((i for i in range(len(inputs)) if len(inputs[i])), key=lambda i: len(inputs[i]))
+    if not order:
+        return states
+    encoder = encoder_of(model, precision)
+
+    def forward(batch: Sequence[int]) -> list[npt.NDArray[np.float32]]:
+        packed = pack([inputs[i] for i in batch], encoder.device)
+        with computing_in(precision):
+            embedded = encoder.embed(packed.tokens, packed.positions)
+            out = run_layers(encoder, embedded, packed.stretches, encoder.layers[:depth])
+            array = out.float().cpu().numpy()
+        lengths = [len(inputs[i]) for i in batch]
+        return [array[s : s + n] for s, n in zip(packed.starts, lengths, strict=True)]
+
+    size = batch_size or usual_batch_size(model, len(inputs[order[-1]]))
+    for batch, arrays in in_batches(order, size, forward, model.device):
+        for index, array in zip(batch, arrays, strict=True):
+            states[index] = array
     return states
 
 
 def usual_batch_size(model: Model, length: int) -> int:
     """How many inputs of a length share a forward, unless told otherwise or memory runs out."""
-    tokens = _TOKENS_ON_CPU if model.device == "cpu" else _TOKENS_ON_GPU
-    return max(1, tokens // length)
+    return max(1, tokens_at_once(model.device) // length)
+
+
+def tokens_at_once(device: str) -> int:
+    """How many tokens a forward is given on a device."""
+    return _TOKENS_ON_CPU if device == "cpu" else _TOKENS_ON_GPU

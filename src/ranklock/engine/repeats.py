@@ -9,20 +9,30 @@ import numpy.typing as npt
 
 from ranklock.arms import ModelInput
 from ranklock.engine.batches import hidden_states, usual_batch_size
+from ranklock.engine.first_layer import first_layer
+from ranklock.engine.forward import Stretch, run_layers
+from ranklock.engine.memory import memory_errors
 from ranklock.models import Model
+from ranklock.models.encoder import encoder_of
+from ranklock.models.precision import computing_in
 
 _LARGEST_BATCH = 8  # of one cell: the cost of a floor is some forwards, not some hundred
 
 
 def repeats_of(
-    model: Model, cell: ModelInput, depth: int, *, batch_size: int | None = None
+    model: Model,
+    cell: ModelInput,
+    depth: int,
+    *,
+    batch_size: int | None = None,
+    precision: str = "float32",
 ) -> npt.NDArray[np.float32]:
     """Hidden states of one input, computed in ways that differ only in rounding.
 
     Alone; first and last in a batch of the size that the run uses (up to eight); behind one more
-    token that is hidden from all others, so that the length differs as it does between arms; and
-    with tokens and positions written down backwards, which an encoder cannot see but which turns
-    every sum around.
+    token that is hidden from all others, so that the length differs as it does between arms; with
+    tokens and positions written down backwards, which an encoder cannot see but which turns every
+    sum around; and with the first layer shared with other inputs, as sweeps do it.
 
     Parameters
     ----------
@@ -32,22 +42,48 @@ def repeats_of(
         An input of at least one token.
     depth
         Number of layers to run.
-    batch_size
+    batch_size, precision
         As in :func:`hidden_states`.
 
     Returns
     -------
-    Shape (5, length, width).
+    Shape (6, length, width).
     """
     backwards = np.arange(len(cell))[::-1]
     size = min(_LARGEST_BATCH, max(2, batch_size or usual_batch_size(model, len(cell))))
-    alone = hidden_states(model, [cell], depth, batch_size=1)
-    batch = hidden_states(model, [cell] * size, depth, batch_size=size)
-    longer = hidden_states(model, [_behind_hidden_token(cell)], depth)
-    turned = hidden_states(model, [cell.take(backwards)], depth)
-    return np.stack([alone[0], batch[0], batch[-1], longer[0][1:], turned[0][backwards]])
+
+    def states(inputs: list[ModelInput], size: int) -> list[npt.NDArray[np.float32]]:
+        return hidden_states(model, inputs, depth, batch_size=size, precision=precision)
+
+    (alone,) = states([cell], 1)
+    batch = states([cell] * size, size)
+    (longer,) = states([_behind_hidden_token(cell)], 1)
+    (turned,) = states([cell.take(backwards)], 1)
+    shared = _with_first_layer_shared(model, cell, depth, precision)
+    return np.stack([alone, batch[0], batch[-1], longer[1:], turned[backwards], shared])
 
 
 def _behind_hidden_token(cell: ModelInput) -> ModelInput:
     longer = cell.take(np.append(0, np.arange(len(cell))))
     return replace(longer, visible=np.append(False, cell.visible))
+
+
+def _with_first_layer_shared(
+    model: Model, cell: ModelInput, depth: int, precision: str
+) -> npt.NDArray[np.float32]:
+    """States of a cell that goes through the first layer with others that differ in few tokens."""
+    encoder = encoder_of(model, precision)
+    if not depth:
+        return hidden_states(model, [cell], depth, precision=precision)[0]
+    others = [replace(cell, positions=np.roll(cell.positions, -k)) for k in range(_LARGEST_BATCH)]
+    few = min(len(cell) // 8, _LARGEST_BATCH)
+    mixed = [
+        replace(cell, positions=np.append(other.positions[:few], cell.positions[few:]))
+        for other in others
+    ]
+    with computing_in(precision), memory_errors(model.device):
+        states = first_layer(encoder, mixed).states(0, 1)
+        stretch = Stretch(1, len(cell))
+        states = run_layers(encoder, states, [stretch], encoder.layers[1:depth])
+        array: npt.NDArray[np.float32] = states.float().cpu().numpy()
+    return array

@@ -1,5 +1,7 @@
 """The experiments that users run: each ties the stages together from cells to a run."""
 
 from ranklock.experiments.knockout import knockout
+from ranklock.experiments.sweep import sweep
+from ranklock.experiments.sweep_plan import plan_sweep
 
-__all__ = ["knockout"]
+__all__ = ["knockout", "plan_sweep", "sweep"]

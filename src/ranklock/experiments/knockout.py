@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from ranklock.arms import DEFAULT_ARMS, Arm, apply, find_arms
 from ranklock.cells import Cells
-from ranklock.effects import NoiseFloor, noise_floor
-from ranklock.effects.readout import embeddings, read_effects
-from ranklock.engine import hidden_states, repeats_of
+from ranklock.effects.readout import read_effects
+from ranklock.engine.batches import hidden_states
 from ranklock.errors import InputError
+from ranklock.experiments.noise import measure_noise
 from ranklock.experiments.plan import (
     Task,
     baseline_of,
@@ -26,7 +26,8 @@ from ranklock.experiments.plan import (
     warn_of_backfill,
 )
 from ranklock.experiments.provenance import provenance
-from ranklock.models import Model, output_of_layer
+from ranklock.models import Model
+from ranklock.models.encoder import output_of_layer
 from ranklock.progress import progress as show_progress
 from ranklock.results import (
     Record,
@@ -39,7 +40,6 @@ from ranklock.results.records import record_of
 from ranklock.results.tables import knockout_name
 from ranklock.run import Run, summarise
 
-_CELLS_FOR_NOISE = 5
 _KNOCKOUTS_AT_ONCE = 8  # whose hidden states are held in memory together
 
 
@@ -111,9 +111,10 @@ def knockout(
     knockouts = find_knockouts(genes, cells, together=together)
     tasks, skipped = plan_knockouts(knockouts, cells, model)
     check_size(tasks, cells, model, len(chosen))
-    warn_of_backfill(chosen, cells, model, tasks)
+    warn_of_backfill(chosen, cells, model, {task.cell for task in tasks})
 
-    floor = _measure_noise(tasks, cells, model, depth, batch_size)
+    used = sorted({task.cell for task in tasks})
+    floor = measure_noise(used, cells, model, depth, batch_size=batch_size)
     with show_progress(len(tasks), "knock-outs", shown=progress) as advance:
         records = []
         for record in _records(tasks, knockouts, chosen, cells, model, depth, batch_size):
@@ -145,21 +146,6 @@ def knockout(
         cell_shifts=cell_shift_table(*common, floor),
         manifest=manifest,
     )
-
-
-def _measure_noise(
-    tasks: Sequence[Task], cells: Cells, model: Model, depth: int, batch_size: int | None
-) -> NoiseFloor:
-    """Noise floor on some cells, from the shortest to the longest."""
-    used = sorted({task.cell for task in tasks}, key=lambda cell: (len(cells.ranked[cell]), cell))
-    places = np.linspace(0, len(used) - 1, min(len(used), _CELLS_FOR_NOISE)).astype(int)
-    repeats = []
-    for place in places:
-        one = baseline_of(cells, used[place], model)
-        states = repeats_of(model, one, depth, batch_size=batch_size)
-        read = [embeddings(one, s, (), special_frame=cells.special_frame) for s in states]
-        repeats.append((np.stack([g for g, _ in read]), np.stack([c for _, c in read])))
-    return noise_floor(repeats)
 
 
 def _records(

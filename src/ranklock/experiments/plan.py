@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ def check_fit(cells: Cells, model: Model, arms: Sequence[Arm]) -> None:
     """
     if not isinstance(cells, Cells) or not isinstance(model, Model):
         raise OptionError(
-            "knockout(cells, model, …) takes cells from ranklock.read_cells() and a model from "
+            "This takes cells from ranklock.read_cells() and a model from "
             f"ranklock.load_model(), not {type(cells).__name__} and {type(model).__name__}."
         )
     if cells.vocabulary.stand_in:
@@ -176,12 +176,9 @@ def check_size(tasks: Sequence[Task], cells: Cells, model: Model, arms: int) -> 
         )
 
 
-def warn_of_backfill(
-    arms: Sequence[Arm], cells: Cells, model: Model, tasks: Sequence[Task]
-) -> None:
+def warn_of_backfill(arms: Sequence[Arm], cells: Cells, model: Model, used: Iterable[int]) -> None:
     """Warn of cells that were cut before they came here: their next gene is not known."""
     most = capacity(model.input_size, special_frame=cells.special_frame)
-    used = {task.cell for task in tasks}
     full = 0 if cells.complete else sum(len(cells.ranked[cell]) == most for cell in used)
     if full and any(arm.backfill for arm in arms):
         warnings.warn(

@@ -11,7 +11,9 @@ from ranklock.cells import Cells
 from ranklock.models import Model
 
 
-def provenance(cells: Cells, model: Model, depth: int) -> dict[str, Any]:
+def provenance(
+    cells: Cells, model: Model, depth: int, precision: str = "float32"
+) -> dict[str, Any]:
     """Cells, vocabulary, model, machine and versions, with digests; no times, no paths of results.
 
     Parameters
@@ -20,6 +22,8 @@ def provenance(cells: Cells, model: Model, depth: int) -> dict[str, Any]:
         What was used.
     depth
         Number of layers that were run.
+    precision
+        Number format of the forwards.
     """
     import torch
 
@@ -55,7 +59,7 @@ def provenance(cells: Cells, model: Model, depth: int) -> dict[str, Any]:
         "machine": {
             "device": model.device,
             "threads": torch.get_num_threads(),
-            "precision": "float32",
+            "precision": precision,
         },
         "versions": {
             "python": platform.python_version(),

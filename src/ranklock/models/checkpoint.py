@@ -32,8 +32,8 @@ class Model:
         Folder or hub name that it was loaded from.
     architecture
         Class named in its configuration.
-    layers, width, heads
-        Shape of the encoder.
+    layers, width, heads, feed_forward
+        Shape of the encoder; the last is the width of its feed-forward part.
     input_size
         Number of positions that it has.
     vocab_size
@@ -52,6 +52,7 @@ class Model:
     layers: int
     width: int
     heads: int
+    feed_forward: int
     input_size: int
     vocab_size: int
     pad_token: int | None
@@ -104,6 +105,7 @@ def load_model(name: str | Path, *, device: str | None = None) -> Model:
         layers=encoder.config.num_hidden_layers,
         width=encoder.config.hidden_size,
         heads=encoder.config.num_attention_heads,
+        feed_forward=encoder.config.intermediate_size,
         input_size=encoder.config.max_position_embeddings,
         vocab_size=encoder.config.vocab_size,
         pad_token=encoder.config.pad_token_id,

@@ -116,8 +116,8 @@ def write_folder(
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"The results could not be written to {folder} "
-            f"({_reason(error)}); nothing of them was kept and what was there before is untouched. "
-            "Make room, or name another folder, and run again."
+            f"({system_reason(error)}); nothing of them was kept and what was there before is "
+            "untouched. Make room, or name another folder, and run again."
         ) from error
     finally:
         if partial is not None:
@@ -199,7 +199,7 @@ def _move_up(partial: Path, folder: Path, names: Sequence[str]) -> None:
         raise
 
 
-def _reason(error: OSError | RuntimeError) -> str:
+def system_reason(error: OSError | RuntimeError) -> str:
     """What the system said; h5py wraps it into a page of its own state."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -1,0 +1,5 @@
+"""``python -m ranklock.cli``."""
+
+from ranklock.cli import main
+
+main()

@@ -1,0 +1,100 @@
+"""From options to cells and a model, with all that can be checked early checked early."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ranklock.arms import find_arms
+from ranklock.cli.options import stage
+from ranklock.errors import InputError
+
+if TYPE_CHECKING:
+    from ranklock.cells import Cells
+    from ranklock.models import Model
+
+
+@dataclass(frozen=True)
+class CellOptions:
+    """Which cells, and how to read them."""
+
+    file: Path
+    cell: int | None
+    cell_range: str | None
+    where: Sequence[str] | None
+    sample: int | None
+    seed: int
+    values: str
+    counts_layer: str | None
+    gene_column: str | None
+
+
+def read_inputs(
+    cells: CellOptions,
+    model: str,
+    vocabulary: Path | None,
+    *,
+    device: str | None,
+    arms: Sequence[str],
+    layer: int,
+    genes: Sequence[str],
+) -> tuple[Cells, Model]:
+    """Read cells and model; what needs no cells is checked before: there may be a million."""
+    from ranklock.cells import Selection, read_cells
+    from ranklock.cells.selection import parse_conditions, parse_range
+    from ranklock.models import load_model
+    from ranklock.models.checkpoint import check_vocabulary
+    from ranklock.models.encoder import output_of_layer
+    from ranklock.vocabulary import read_vocabulary
+
+    if cells.cell is not None and cells.cell_range is not None:
+        raise typer.BadParameter("--cell and --cells exclude each other.")
+    rows: slice | tuple[int, ...] | None = None if cells.cell is None else (cells.cell,)
+    if cells.cell_range is not None:
+        rows = parse_range(cells.cell_range)
+    conditions = parse_conditions(cells.where or [])
+    find_arms(arms)
+    stage(f"Loading {model}")
+    loaded = load_model(model, device=device)
+    known = None if vocabulary is None else read_vocabulary(vocabulary)
+    output_of_layer(loaded, layer)
+    if known is not None:
+        check_vocabulary(known, loaded)
+        for name in genes:
+            known.token(name)
+    stage(f"Reading {cells.file}")
+    chosen = read_cells(
+        cells.file,
+        known,
+        select=Selection(rows, conditions, cells.sample, cells.seed),
+        values=cells.values,  # type: ignore[arg-type]
+        counts_layer=cells.counts_layer,
+        gene_column=cells.gene_column,
+        progress=True,
+    )
+    return chosen, loaded
+
+
+def genes_of(named: Sequence[str] | None, listed: Path | None) -> list[str] | None:
+    """Genes named one by one and in a file, one a line; None when there are neither.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, or is empty.
+    """
+    genes = list(named or [])
+    if listed is not None:
+        try:
+            lines = listed.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{listed} cannot be read as a list of genes ({error}).") from error
+        found = [line.split("#")[0].strip() for line in lines]
+        if not any(found):
+            raise InputError(f"{listed} names no gene; write one a line.")
+        genes += [gene for gene in found if gene]
+    return genes or None

@@ -1,0 +1,67 @@
+"""``ranklock show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ranklock.cli.knockout import print_summary
+from ranklock.cli.options import EXIT_CODES, print_json, reported
+from ranklock.errors import OptionError
+
+SHOW_EPILOG = (
+    "**Examples**\n\n"
+    "    ranklock show genome-wide\n\n"
+    "    ranklock show genome-wide --gene SPI1 --top 20\n\n"
+    "    ranklock show genome-wide --export effects.h5ad --min-cells 10\n\n" + EXIT_CODES
+)
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="Folder of a sweep or of a knock-out.")],
+    gene: Annotated[
+        str | None, typer.Option(help="Show what moves when this gene is knocked out.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many responders or knock-outs to list.")] = 10,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the effects averaged over cells to this .h5ad: obs = knocked-out genes, "
+            "var = responders, layers = arms."
+        ),
+    ] = None,
+    min_cells: Annotated[
+        int, typer.Option(help="With --export: only genes that so many cells have.")
+    ] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the manifest as JSON, and nothing else.")
+    ] = False,
+) -> None:
+    """Show what a run found, finished or not; what is on disk is never changed."""
+    from ranklock.report.text import describe_knockout_of, describe_sweep
+    from ranklock.results.folder import read_folder
+    from ranklock.results.sweep import is_sweep, read_sweep
+
+    with reported():
+        if not is_sweep(run):
+            if gene or export:
+                raise OptionError("--gene and --export need the folder of a sweep.")
+            manifest = read_folder(run)
+            if as_json:
+                print_json(manifest, run)
+            else:
+                print_summary(manifest, run)
+            return
+        found = read_sweep(run)
+        if export is not None:
+            if export.suffix != ".h5ad":
+                raise OptionError(f"--export writes an .h5ad, not {export.name}.")
+            found.export(export, min_cells=min_cells)
+        if as_json:
+            print_json(found.manifest, run)
+        elif gene is not None:
+            typer.echo("\n".join(describe_knockout_of(found, gene, top)))
+        else:
+            typer.echo("\n".join(describe_sweep(found, top)))

@@ -1,0 +1,249 @@
+"""Blocks of knock-outs of one cell, the unit that a sweep computes and stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ranklock.arms import NOT_RANKED, ModelInput
+from ranklock.engine.batches import usual_batch_size
+from ranklock.engine.first_layer import FirstLayer, first_layer
+from ranklock.engine.forward import Stretch, pack, run_layers
+from ranklock.engine.memory import in_batches, memory_errors
+from ranklock.engine.moments import Moments
+from ranklock.engine.readout import Measured, measure
+from ranklock.models import Model
+from ranklock.models.encoder import Encoder, encoder_of
+from ranklock.models.precision import computing_in
+
+Ranks = npt.NDArray[np.int64]
+FirstLayers = Mapping[str, FirstLayer]
+
+# Where fewer of an input's rows are read than this part, the last layer computes only those.
+WORTH_TRIMMING = 0.75
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some knock-outs of one cell, under every arm.
+
+    Attributes
+    ----------
+    knocked_out
+        Perturbed rank of each knock-out.
+    arms
+        Arm → input of each knock-out, all of one length.
+    """
+
+    knocked_out: Ranks
+    arms: Mapping[str, Sequence[ModelInput]]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What is read of a cell.
+
+    Attributes
+    ----------
+    responders
+        Ranks of the responders, ascending; all genes of the cell where the cell embedding is
+        their mean.
+    cell
+        Whether the cell embedding is read.
+    special_frame
+        Whether that is ``<cls>``, which stands first, and not the mean over genes.
+    """
+
+    responders: Ranks
+    cell: bool
+    special_frame: bool
+
+    @property
+    def first_token(self) -> bool:
+        """Whether ``<cls>`` is read."""
+        return self.cell and self.special_frame
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of an input that are read."""
+        return len(self.responders) + self.first_token
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Embeddings of an unperturbed cell, in float64, on the device.
+
+    Attributes
+    ----------
+    responders
+        Shape (responders, width).
+    first_token
+        Shape (width,).
+    """
+
+    responders: Tensor
+    first_token: Tensor
+
+
+def measure_baseline(
+    model: Model, cell: ModelInput, reading: Reading, depth: int, *, precision: str = "float32"
+) -> Baseline:
+    """Run an unperturbed cell's forward, once for all of its blocks."""
+    encoder = encoder_of(model, precision)
+    with computing_in(precision), memory_errors(model.device):
+        packed = pack([cell], encoder.device)
+        states = encoder.embed(packed.tokens, packed.positions)
+        states = run_layers(encoder, states, packed.stretches, encoder.layers[:depth]).double()
+        places = torch.from_numpy(_places(cell, reading.responders)).to(encoder.device)
+        return Baseline(states[places], states[0])
+
+
+def measure_block(
+    model: Model,
+    block: Block,
+    reading: Reading,
+    before: Baseline,
+    depth: int,
+    *,
+    precision: str = "float32",
+    batch_size: int | None = None,
+) -> Measured:
+    """Run a block's forwards and take the inner products of what moved.
+
+    Parameters
+    ----------
+    model
+        The model.
+    block, reading, before
+        What is knocked out, what is read, and what that was before.
+    depth
+        Number of layers to run.
+    precision
+        Number format of the forwards.
+    batch_size
+        Knock-outs, with all their arms, in one forward; by default as many as suit the device.
+        Halved where memory runs out.
+
+    Raises
+    ------
+    MemoryError
+        When a single knock-out does not fit into the device's memory.
+    """
+    encoder = encoder_of(model, precision)
+    tokens = sum(len(inputs[0]) for inputs in block.arms.values())
+    size = batch_size or usual_batch_size(model, tokens)
+    measured = []
+    with computing_in(precision), memory_errors(model.device):
+        for part in sharing_groups(model, len(block.knocked_out), tokens // len(block.arms)):
+            group = Block(
+                block.knocked_out[part], {arm: one[part] for arm, one in block.arms.items()}
+            )
+            first = {arm: first_layer(encoder, one) for arm, one in group.arms.items() if depth}
+
+            def work(
+                batch: Sequence[int], group: Block = group, first: FirstLayers = first
+            ) -> Measured:
+                return _measure_batch(encoder, group, reading, depth, before, first, batch)
+
+            knockouts = range(len(group.knocked_out))
+            measured += [out for _, out in in_batches(knockouts, size, work, model.device)]
+    return _join(measured)
+
+
+def sharing_groups(model: Model, knockouts: int, tokens: int) -> list[slice]:
+    """Knock-outs of a block that share their first layer.
+
+    A group of g inputs of n tokens has about g keys of its own in each: it costs g·n + n²/g scores
+    an input in place of n², least at g = √n. A GPU's batches are larger than that.
+    """
+    size = max(round(tokens**0.5), usual_batch_size(model, tokens))
+    return [slice(start, start + size) for start in range(0, knockouts, size)]
+
+
+def _measure_batch(
+    encoder: Encoder,
+    block: Block,
+    reading: Reading,
+    depth: int,
+    before: Baseline,
+    first: FirstLayers,
+    batch: Sequence[int],
+) -> Measured:
+    # Arms of equal length stand together, so that attention takes them at once.
+    arms = sorted(block.arms, key=lambda arm: len(block.arms[arm][0]))
+    lengths = [len(block.arms[arm][0]) for arm in arms]
+    inputs = [block.arms[arm][i] for arm in arms for i in batch]
+    stretches = [Stretch(lengths.count(n) * len(batch), n) for n in dict.fromkeys(lengths)]
+    if depth:
+        states = torch.cat([first[arm].states(batch[0], batch[-1] + 1) for arm in arms])
+    else:
+        packed = pack(inputs, encoder.device)
+        states = encoder.embed(packed.tokens, packed.positions)
+
+    read, knocked_out = _rows_read(inputs, np.resize(block.knocked_out[list(batch)], len(inputs)),
+                                   reading)  # fmt: skip
+    starts = np.cumsum([0, *(len(one) for one in inputs[:-1])])
+    rows = torch.from_numpy((read + starts[:, None]).ravel()).to(encoder.device)
+    if depth > 1 and reading.rows < WORTH_TRIMMING * min(lengths):
+        states = run_layers(encoder, states, stretches, encoder.layers[1:depth], rows)
+    else:
+        states = run_layers(encoder, states, stretches, encoder.layers[1:depth])[rows]
+    states = states.view(len(arms), len(batch), reading.rows, encoder.width)
+    genes = {arm: states[a, :, reading.first_token :] for a, arm in enumerate(arms)}
+    tokens = {arm: states[a, :, 0] for a, arm in enumerate(arms)}
+    return measure(
+        before.responders,
+        genes,
+        knocked_out[: len(batch)],
+        (before.first_token, tokens) if reading.first_token else None,
+        cell_is_mean=reading.cell and not reading.special_frame,
+    )
+
+
+def _rows_read(
+    inputs: Sequence[ModelInput], knocked_out: Ranks, reading: Reading
+) -> tuple[Ranks, Ranks]:
+    """Places that are read of each input, and which responder each input's knocked-out gene is.
+
+    The knocked-out gene's place is some other, where the arm removed it: it is never looked at.
+    """
+    places = np.stack([_places(one, reading.responders) for one in inputs])
+    if reading.first_token:
+        places = np.concatenate([np.zeros((len(inputs), 1), np.int64), places], axis=1)
+    if not len(reading.responders):
+        return places, np.full(len(inputs), -1)
+    nearest = np.searchsorted(reading.responders, knocked_out).clip(max=len(reading.responders) - 1)
+    return places, np.where(reading.responders[nearest] == knocked_out, nearest, -1)
+
+
+def _places(one: ModelInput, ranks: Ranks) -> Ranks:
+    """Place of each rank in an input; 0 where it is not there."""
+    place = np.zeros(max(one.ranks.max(initial=-1), ranks.max(initial=-1)) + 1, dtype=np.int64)
+    ranked = one.ranks != NOT_RANKED
+    place[one.ranks[ranked]] = np.flatnonzero(ranked)
+    return place[ranks]
+
+
+def _join(parts: Sequence[Measured]) -> Measured:
+    def joined(moments: Sequence[Moments], *, squared_too: bool) -> Moments:
+        one = moments[0]
+        return Moments(
+            squared=np.concatenate([m.squared for m in moments]) if squared_too else one.squared,
+            along={arm: np.concatenate([m.along[arm] for m in moments]) for arm in one.along},
+            moved={arm: np.concatenate([m.moved[arm] for m in moments]) for arm in one.moved},
+            crossed={
+                pair: np.concatenate([m.crossed[pair] for m in moments]) for pair in one.crossed
+            },
+        )
+
+    cells = [part.cell for part in parts if part.cell is not None]
+    return Measured(
+        joined([part.genes for part in parts], squared_too=False),
+        joined(cells, squared_too=True) if cells else None,
+    )

@@ -1,0 +1,78 @@
+"""Memory: how much there is, and what happens when it runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import psutil
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def memory_errors(device: str) -> Iterator[None]:
+    """Turn torch's ways of saying that memory ran out into MemoryError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(f"{device} is out of memory") from error
+    except RuntimeError as error:
+        # What torch's CPU allocator says; it has no class of its own.
+        if "can't allocate memory" not in str(error):
+            raise
+        raise MemoryError(f"{device} is out of memory") from error
+
+
+def available_memory(device: str) -> int:
+    """Bytes that a device has free."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def in_batches(
+    items: Sequence[Item],
+    size: int,
+    work: Callable[[Sequence[Item]], Result],
+    device: str,
+) -> Iterator[tuple[Sequence[Item], Result]]:
+    """Work on items in batches, in order; where memory runs out, go on with half as many.
+
+    Parameters
+    ----------
+    items
+        What to work on.
+    size
+        Most items in a batch.
+    work
+        Takes a batch.
+    device
+        Where it works.
+
+    Yields
+    ------
+    Each batch and what came of it.
+
+    Raises
+    ------
+    MemoryError
+        When a single item does not fit.
+    """
+    start = 0
+    while start < len(items):
+        batch = items[start : start + size]
+        result = None
+        try:
+            with memory_errors(device):
+                result = work(batch)
+        except MemoryError:
+            if len(batch) == 1:
+                raise
+            size = len(batch) // 2
+            continue
+        start += len(batch)
+        yield batch, result

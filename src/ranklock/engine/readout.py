@@ -1,0 +1,95 @@
+"""Inner products of embeddings before and after, taken on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ranklock.engine.moments import CROSSED, Moments
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Inner products of some knock-outs in one cell.
+
+    Attributes
+    ----------
+    genes
+        Of each responder, shape (knock-outs, responders); the knocked-out gene's own are zero.
+    cell
+        Of the cell embedding, shape (knock-outs,); None when it is not read.
+    """
+
+    genes: Moments
+    cell: Moments | None
+
+
+def measure(
+    before: Tensor,
+    after: Mapping[str, Tensor],
+    knocked_out: npt.NDArray[np.int64],
+    cell: tuple[Tensor, Mapping[str, Tensor]] | None,
+    *,
+    cell_is_mean: bool,
+) -> Measured:
+    """Inner products of the displacements of responders and of the cell embedding.
+
+    Parameters
+    ----------
+    before
+        Embeddings of the responders at baseline, in float64, shape (responders, width).
+    after
+        Arm → the same after each knock-out, shape (knock-outs, responders, width).
+    knocked_out
+        Which responder each knock-out is; -1 when it is none of them. What stands in its place in
+        ``after`` is not looked at.
+    cell
+        Embedding of ``<cls>`` at baseline, shape (width,), and of each arm's, shape (knock-outs,
+        width), when that is the cell embedding.
+    cell_is_mean
+        Whether the mean over responders is.
+    """
+    index = torch.from_numpy(knocked_out).to(before.device)
+    itself = torch.nonzero(index >= 0).squeeze(1)
+    deltas = {}
+    for arm, states in after.items():
+        delta = states - before
+        delta[itself, index[itself]] = 0.0
+        deltas[arm] = delta
+    genes = _moments(before, deltas)
+    whole = None
+    if cell is not None:
+        start, ends = cell
+        whole = _moments(
+            start.expand(len(index), -1), {arm: end.double() - start for arm, end in ends.items()}
+        )
+    elif cell_is_mean:
+        others = (before.shape[0] - (index >= 0).double())[:, None]
+        own = torch.zeros(len(index), before.shape[1], dtype=before.dtype, device=before.device)
+        own[itself] = before[index[itself]]
+        whole = _moments(
+            (before.sum(0) - own) / others,
+            {arm: delta.sum(1) / others for arm, delta in deltas.items()},
+        )
+    return Measured(genes, whole)
+
+
+def _moments(before: Tensor, deltas: Mapping[str, Tensor]) -> Moments:
+    def product(one: Tensor, other: Tensor) -> npt.NDArray[np.float64]:
+        array: npt.NDArray[np.float64] = (one * other).sum(-1).cpu().numpy()
+        return array
+
+    complete = all(arm in deltas for pair in CROSSED for arm in pair)
+    return Moments(
+        squared=product(before, before),
+        along={arm: product(delta, before) for arm, delta in deltas.items()},
+        moved={arm: product(delta, delta) for arm, delta in deltas.items()},
+        crossed={
+            (one, other): product(deltas[one], deltas[other]) for one, other in CROSSED if complete
+        },
+    )

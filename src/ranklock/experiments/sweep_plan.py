@@ -1,0 +1,351 @@
+"""What a sweep is going to do, and what that takes: known before the first forward."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranklock.arms import DECOMPOSITION_ARMS, DEFAULT_ARMS, Arm, ModelInput, apply, find_arms
+from ranklock.cells import Cells
+from ranklock.engine.blocks import Block, Reading, measure_baseline, measure_block
+from ranklock.engine.cost import BlockShape, block_flop, forward_flop, peak_memory
+from ranklock.engine.memory import available_memory
+from ranklock.errors import InputError, OptionError, OutputError
+from ranklock.experiments.plan import (
+    baseline_of,
+    check_fit,
+    find_knockouts,
+    plan_knockouts,
+    shown_genes,
+)
+from ranklock.models import Model
+from ranklock.models.encoder import output_of_layer
+from ranklock.models.precision import check_precision
+from ranklock.results.records import DECOMPOSED
+from ranklock.results.store import CellLayout
+
+READS = ("genes", "cell", "both")
+_COMPRESSED = 0.93  # of float32 effects, with zstd: benchmarks/write_path.py prints it
+_KNOCKOUTS_TO_TIME = 8
+
+
+@dataclass(frozen=True, eq=False)
+class SweepPlan:
+    """What a sweep is going to do.
+
+    Attributes
+    ----------
+    cells, model
+        What it is done to, and with.
+    arms
+        The arms asked for.
+    layouts
+        What is knocked out of each cell and what of it is stored; cells in which nothing can be
+        knocked out are not in it.
+    read
+        ``genes``, ``cell`` or ``both``.
+    layer, depth
+        Layer that is read, and number of layers that are run for it.
+    precision
+        Number format of the forwards.
+    skipped
+        For each gene that some cells cannot have knocked out, how many and why.
+    """
+
+    cells: Cells
+    model: Model
+    arms: tuple[Arm, ...]
+    layouts: tuple[CellLayout, ...]
+    read: str
+    layer: int
+    depth: int
+    precision: str
+    skipped: list[dict[str, Any]]
+
+    @cached_property
+    def computed(self) -> tuple[Arm, ...]:
+        """Arms whose forwards are run: an alias runs as what it is the same as."""
+        return find_arms(arm.runs_as or arm.name for arm in self.arms)
+
+    @cached_property
+    def effect_fields(self) -> tuple[str, ...]:
+        """Names of what is stored of each knock-out and responder."""
+        if self.read == "cell":
+            return ()
+        names = [arm.name for arm in self.arms]
+        return (*names, *(f"{n}_displacement" for n in names), *DECOMPOSED * self.decomposes)
+
+    @cached_property
+    def knockout_fields(self) -> tuple[str, ...]:
+        """Names of what is stored of each knock-out."""
+        names = [arm.name for arm in self.arms]
+        fields: list[str] = []
+        if self.read != "cell":
+            fields += [f"{n}_{side}" for n in names for side in ("before", "after")]
+            fields += ["shift_along_total", "total_squared"] * self.decomposes
+        if self.read != "genes":
+            fields += [f"{n}_cell_{what}" for n in names for what in ("shift", "displacement")]
+            fields += ["cell_shift_artefact_share"] * self.decomposes
+        return tuple(fields)
+
+    @cached_property
+    def decomposes(self) -> bool:
+        """Whether the arms of the decomposition are all there."""
+        return set(DECOMPOSITION_ARMS) <= {arm.name for arm in self.arms}
+
+    @property
+    def knockouts(self) -> int:
+        """Knock-outs, over all cells."""
+        return sum(len(layout.knocked_out) for layout in self.layouts)
+
+    @property
+    def forwards(self) -> int:
+        """Inputs that are pushed through the model, baselines included."""
+        return self.knockouts * len(self.computed) + len(self.layouts)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that are computed and stored."""
+        return sum(len(layout.blocks) for layout in self.layouts)
+
+    @cached_property
+    def flop(self) -> int:
+        """Floating-point operations of all forwards."""
+        return sum(self.flop_of(layout) for layout in self.layouts)
+
+    @cached_property
+    def memory(self) -> int:
+        """Bytes that it takes at once, at most."""
+        return max(
+            peak_memory(self.model, self.computed, self.shape(layout, block), self.precision)
+            for layout in self.layouts
+            for block in layout.blocks
+        )
+
+    @cached_property
+    def disk(self) -> int:
+        """Bytes that it writes, about."""
+        numbers = sum(len(lay.knocked_out) * len(lay.responders) for lay in self.layouts)
+        small = self.knockouts * len(self.knockout_fields) * 8
+        return int(numbers * len(self.effect_fields) * 4 * _COMPRESSED) + small
+
+    def flop_of(self, layout: CellLayout) -> int:
+        """Floating-point operations of one cell."""
+        tokens = self._tokens(layout)
+        total = forward_flop(self.model, tokens, tokens, self.depth)
+        for block in layout.blocks:
+            shape = self.shape(layout, block)
+            for arm in self.computed:
+                total += self._flop_of_block(arm, shape)
+        return total
+
+    def shape(self, layout: CellLayout, block: int) -> BlockShape:
+        """Sizes of a block."""
+        ranks = layout.knocked_out_ranks[layout.rows(block)]
+        return BlockShape(
+            tokens=self._tokens(layout),
+            ranks=tuple(ranks.tolist()),
+            rows=self.reading(layout).rows,
+        )
+
+    def reading(self, layout: CellLayout) -> Reading:
+        """What the engine reads of a cell: all genes, where the cell embedding is their mean."""
+        frame = self.cells.special_frame
+        mean = self.read != "genes" and not frame
+        ranks = np.arange(layout.genes_in_cell) if mean else layout.responder_ranks
+        return Reading(ranks.astype(np.int64), self.read != "genes", frame)
+
+    def block(self, layout: CellLayout, rows: slice, unperturbed: ModelInput) -> Block:
+        """Inputs of some of a cell's knock-outs."""
+        ranks = layout.knocked_out_ranks[rows].astype(np.int64)
+        below = self.cells.ranked[layout.index][layout.genes_in_cell :].tolist()
+        return Block(
+            ranks,
+            {
+                arm.name: [
+                    apply(arm, unperturbed, (int(rank),), self.cells.vocabulary, below)
+                    for rank in ranks
+                ]
+                for arm in self.computed
+            },
+        )
+
+    def describe(self, *, rate: float | None = None, folder: Path | None = None) -> list[str]:
+        """The plan in words, a line each.
+
+        Parameters
+        ----------
+        rate
+            Floating-point operations a second, where they were measured.
+        folder
+            Where the results are to go.
+        """
+        free = available_memory(self.model.device)
+        disk = "" if folder is None else f" of {_size(_free_disk(folder))} free"
+        lines = [
+            f"Plan: {self.knockouts:,} knock-outs in {len(self.layouts):,} cells × "
+            f"{len(self.computed)} arms = {self.forwards:,} forwards of {self.depth} layers",
+            f"Work: {_count(self.flop)}FLOP in {self.precision} on {self.model.device}; memory: "
+            f"about {_size(self.memory)} of {_size(free)} free; disk: about {_size(self.disk)}"
+            + disk,
+        ]
+        if rate is not None:
+            lines.append(f"Time: about {duration(self.flop / rate)} at {_count(rate)}FLOP/s")
+        return lines
+
+    def measure_rate(self) -> float:
+        """Floating-point operations a second, from some knock-outs of a cell of median length."""
+        by_length = sorted(self.layouts, key=lambda layout: layout.genes_in_cell)
+        layout = by_length[len(by_length) // 2]
+        rows = slice(0, min(_KNOCKOUTS_TO_TIME, len(layout.knocked_out)))
+        cell = baseline_of(self.cells, layout.index, self.model)
+        block, reading = self.block(layout, rows, cell), self.reading(layout)
+        shape = BlockShape(len(cell), tuple(block.knocked_out.tolist()), reading.rows)
+        for _ in range(2):  # the first one warms up
+            started = time.perf_counter()
+            before = measure_baseline(
+                self.model, cell, reading, self.depth, precision=self.precision
+            )
+            measure_block(self.model, block, reading, before, self.depth, precision=self.precision)
+            took = time.perf_counter() - started
+        done = forward_flop(self.model, len(cell), len(cell), self.depth)
+        done += sum(self._flop_of_block(arm, shape) for arm in self.computed)
+        return max(done, 1) / took
+
+    def check_fits(self, folder: Path | None, already: int = 0) -> None:
+        """Refuse a sweep that does not fit the machine.
+
+        Parameters
+        ----------
+        folder
+            Where the results are to go.
+        already
+            Bytes of them that are there.
+
+        Raises
+        ------
+        InputError, OutputError
+            With what would fit.
+        """
+        free = available_memory(self.model.device)
+        if self.memory > free:
+            raise InputError(
+                f"This takes about {_size(self.memory)} of memory on {self.model.device} and "
+                f"{_size(free)} are free; take fewer arms (--arms), cells with fewer genes, or "
+                "another device (--device)."
+            )
+        room = None if folder is None else _free_disk(folder)
+        if room is not None and self.disk - already > room:
+            cells = int(len(self.layouts) * room / self.disk)
+            raise OutputError(
+                f"The results take about {_size(self.disk)} and {_size(room)} are free under "
+                f"{folder}; name a folder on another disk, or take about {cells} cells "
+                "(--sample), fewer responders (--responder), fewer arms (--arms) or the cell "
+                "embedding alone (--read cell)."
+            )
+
+    def _tokens(self, layout: CellLayout) -> int:
+        return layout.genes_in_cell + 2 * self.cells.special_frame
+
+    def _flop_of_block(self, arm: Arm, shape: BlockShape) -> int:
+        return block_flop(self.model, arm, shape, self.depth)
+
+
+def plan_sweep(
+    cells: Cells,
+    model: Model,
+    genes: Sequence[str | int] | None = None,
+    arms: Sequence[str] = DEFAULT_ARMS,
+    *,
+    responders: Sequence[str | int] | None = None,
+    read: str = "both",
+    layer: int = -1,
+    precision: str = "float32",
+) -> SweepPlan:
+    """Plan a sweep, and find out what does not fit.
+
+    Parameters
+    ----------
+    cells, model, genes, arms, responders, read, layer, precision
+        As in :func:`ranklock.sweep`.
+
+    Raises
+    ------
+    InputError
+        When something does not fit: a gene that is unknown or in no cell, a vocabulary that
+        belongs to another checkpoint, a layer, arm or precision that does not exist.
+    """
+    chosen = find_arms(arms)
+    check_fit(cells, model, chosen)
+    depth = output_of_layer(model, layer)
+    check_precision(precision, model.device)
+    if read not in READS:
+        raise OptionError(f"--read {read!r} is none of {', '.join(READS)}.")
+    skipped: list[dict[str, Any]] = []
+    ranks_of: dict[int, list[int]] = {}
+    if genes is None:
+        ranks_of = {
+            cell: list(range(shown_genes(cells, cell, model))) for cell in range(len(cells))
+        }
+    else:
+        knockouts = find_knockouts(genes, cells, together=False)
+        tasks, skipped = plan_knockouts(knockouts, cells, model)
+        for task in tasks:
+            ranks_of.setdefault(task.cell, []).append(task.ranks[0])
+    wanted = None
+    if responders is not None:
+        tokens = find_knockouts(responders, cells, together=False)
+        wanted = np.array([token for (token,) in tokens], dtype=np.int32)
+    layouts = []
+    for cell, ranks in ranks_of.items():
+        shown = cells.ranked[cell][: shown_genes(cells, cell, model)]
+        # Without <cls> a lone gene leaves nothing that could respond.
+        if not ranks or (len(shown) < 2 and not cells.special_frame):
+            continue
+        responds = np.ones(len(shown), bool) if wanted is None else np.isin(shown, wanted)
+        rows = np.flatnonzero(responds & (read != "cell")).astype(np.int32)
+        ordered = np.sort(np.array(ranks, dtype=np.int32))
+        layouts.append(
+            CellLayout(
+                cell, cells.names[cell], len(shown), shown[ordered], ordered, shown[rows], rows
+            )
+        )
+    if not layouts:
+        raise InputError(f"No cell of {cells.source} has two genes; nothing can be knocked out.")
+    if read == "genes" and not any(len(layout.responders) for layout in layouts):
+        raise InputError(f"None of the responders is in the cells chosen from {cells.source}.")
+    return SweepPlan(cells, model, chosen, tuple(layouts), read, layer, depth, precision, skipped)
+
+
+def duration(seconds: float) -> str:
+    """A time in words."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _count(number: float) -> str:
+    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
+        if number >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number / 1e6:.3g} M"
+
+
+def _size(number: float) -> str:
+    for prefix, size in (("TiB", 1 << 40), ("GiB", 1 << 30)):
+        if number >= size:
+            return f"{number / size:.1f} {prefix}"
+    return f"{max(number / (1 << 20), 0.1):.1f} MiB"
+
+
+def _free_disk(folder: Path) -> int:
+    there = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
+    return shutil.disk_usage(there).free
