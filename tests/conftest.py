@@ -27,3 +27,13 @@ def shared() -> Path:
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """Two layers, 64 tokens, 64 positions, random weights large enough to make effects."""
     return helpers.checkpoint(tmp_path_factory.mktemp("tiny"), spread=0.3)
+
+
+def pytest_collection_modifyitems(items):
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "cuda" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device here"))

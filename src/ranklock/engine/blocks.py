@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -35,12 +35,15 @@ class Block:
 
     Attributes
     ----------
+    length
+        Tokens of the unperturbed cell.
     knocked_out
         Perturbed rank of each knock-out.
     arms
         Arm → input of each knock-out, all of one length.
     """
 
+    length: int
     knocked_out: Ranks
     arms: Mapping[str, Sequence[ModelInput]]
 
@@ -127,8 +130,8 @@ def measure_block(
     precision
         Number format of the forwards.
     batch_size
-        Knock-outs, with all their arms, in one forward; by default as many as suit the device.
-        Halved where memory runs out.
+        Knock-outs in one forward; by default as many as suit the device. Halved where memory runs
+        out.
 
     Raises
     ------
@@ -136,13 +139,14 @@ def measure_block(
         When a single knock-out does not fit into the device's memory.
     """
     encoder = encoder_of(model, precision)
-    tokens = sum(len(inputs[0]) for inputs in block.arms.values())
-    size = batch_size or usual_batch_size(model, tokens)
+    size = batch_size or usual_batch_size(model, block.length)
     measured = []
     with computing_in(precision), memory_errors(model.device):
-        for part in sharing_groups(model, len(block.knocked_out), tokens // len(block.arms)):
-            group = Block(
-                block.knocked_out[part], {arm: one[part] for arm, one in block.arms.items()}
+        for part in sharing_groups(model, len(block.knocked_out), block.length):
+            group = replace(
+                block,
+                knocked_out=block.knocked_out[part],
+                arms={arm: inputs[part] for arm, inputs in block.arms.items()},
             )
             first = {arm: first_layer(encoder, one) for arm, one in group.arms.items() if depth}
 
@@ -175,51 +179,57 @@ def _measure_batch(
     first: FirstLayers,
     batch: Sequence[int],
 ) -> Measured:
-    # Arms of equal length stand together, so that attention takes them at once.
-    arms = sorted(block.arms, key=lambda arm: len(block.arms[arm][0]))
-    lengths = [len(block.arms[arm][0]) for arm in arms]
-    inputs = [block.arms[arm][i] for arm in arms for i in batch]
-    stretches = [Stretch(lengths.count(n) * len(batch), n) for n in dict.fromkeys(lengths)]
-    if depth:
-        states = torch.cat([first[arm].states(batch[0], batch[-1] + 1) for arm in arms])
-    else:
-        packed = pack(inputs, encoder.device)
-        states = encoder.embed(packed.tokens, packed.positions)
-
-    read, knocked_out = _rows_read(inputs, np.resize(block.knocked_out[list(batch)], len(inputs)),
-                                   reading)  # fmt: skip
-    starts = np.cumsum([0, *(len(one) for one in inputs[:-1])])
-    rows = torch.from_numpy((read + starts[:, None]).ravel()).to(encoder.device)
-    if depth > 1 and reading.rows < WORTH_TRIMMING * min(lengths):
-        states = run_layers(encoder, states, stretches, encoder.layers[1:depth], rows)
-    else:
-        states = run_layers(encoder, states, stretches, encoder.layers[1:depth])[rows]
-    states = states.view(len(arms), len(batch), reading.rows, encoder.width)
-    genes = {arm: states[a, :, reading.first_token :] for a, arm in enumerate(arms)}
-    tokens = {arm: states[a, :, 0] for a, arm in enumerate(arms)}
+    part = slice(batch[0], batch[-1] + 1)
+    read = {
+        arm: _states_read(encoder, inputs[part], part, reading, depth, first.get(arm))
+        for arm, inputs in block.arms.items()
+    }
+    genes = {arm: states[:, reading.first_token :] for arm, states in read.items()}
+    tokens = {arm: states[:, 0] for arm, states in read.items()}
     return measure(
         before.responders,
         genes,
-        knocked_out[: len(batch)],
+        _responder_of(block.knocked_out[part], reading),
         (before.first_token, tokens) if reading.first_token else None,
         cell_is_mean=reading.cell and not reading.special_frame,
     )
 
 
-def _rows_read(
-    inputs: Sequence[ModelInput], knocked_out: Ranks, reading: Reading
-) -> tuple[Ranks, Ranks]:
-    """Places that are read of each input, and which responder each input's knocked-out gene is.
-
-    The knocked-out gene's place is some other, where the arm removed it: it is never looked at.
-    """
+def _states_read(
+    encoder: Encoder,
+    inputs: Sequence[ModelInput],
+    part: slice,
+    reading: Reading,
+    depth: int,
+    first: FirstLayer | None,
+) -> Tensor:
+    """States that are read of a batch under one arm, shape (inputs, rows, width)."""
+    length = len(inputs[0])
+    if first is not None:
+        states = first.states(part.start, part.stop)
+    else:
+        packed = pack(inputs, encoder.device)
+        states = encoder.embed(packed.tokens, packed.positions)
+    # Where an arm removed a responder, its place is some other: it is never looked at.
     places = np.stack([_places(one, reading.responders) for one in inputs])
     if reading.first_token:
         places = np.concatenate([np.zeros((len(inputs), 1), np.int64), places], axis=1)
+    places += length * np.arange(len(inputs))[:, None]
+    rows = torch.from_numpy(places.ravel()).to(encoder.device)
+    stretches, layers = [Stretch(len(inputs), length)], encoder.layers[1:depth]
+    if layers and reading.rows < WORTH_TRIMMING * length:
+        states = run_layers(encoder, states, stretches, layers, rows)
+    else:
+        states = run_layers(encoder, states, stretches, layers)[rows]
+    return states.view(len(inputs), reading.rows, encoder.width)
+
+
+def _responder_of(knocked_out: Ranks, reading: Reading) -> Ranks:
+    """Which responder each knocked-out gene is; -1 when it is none."""
     if not len(reading.responders):
-        return places, np.full(len(inputs), -1)
+        return np.full(len(knocked_out), -1)
     nearest = np.searchsorted(reading.responders, knocked_out).clip(max=len(reading.responders) - 1)
-    return places, np.where(reading.responders[nearest] == knocked_out, nearest, -1)
+    return np.where(reading.responders[nearest] == knocked_out, nearest, -1)
 
 
 def _places(one: ModelInput, ranks: Ranks) -> Ranks:

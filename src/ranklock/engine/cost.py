@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ranklock.arms import Arm, Edit, Positions
-from ranklock.engine.batches import tokens_at_once
+from ranklock.engine.batches import usual_batch_size
 from ranklock.engine.blocks import WORTH_TRIMMING, sharing_groups
 from ranklock.engine.first_layer import SCORES_AT_ONCE, shares
 from ranklock.models import Model
 from ranklock.models.precision import stored_as
 
-# torch, transformers, numpy and the rest, once imported: measured with benchmarks/growth.py.
+# On a CPU: torch, transformers and the rest once imported, and what the C library's heap keeps of
+# arrays that were freed. benchmarks/growth.py prints what is used.
 _LIBRARIES = 600 << 20
+_HEAP = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,8 @@ def peak_memory(model: Model, arms: Iterable[Arm], block: BlockShape, precision:
     size = int(stored_as(precision).itemsize)
     weights: int = size * sum(p.numel() for p in model.encoder.parameters())
     original = 0 if size == 4 else 2 * weights
-    per_knockout = max(1, block.tokens * len(arms))
-    knockouts = min(block.knockouts, max(1, tokens_at_once(model.device) // per_knockout))
-    tokens = knockouts * per_knockout
-    activations = tokens * (7 * model.width + 2 * model.feed_forward) * size
+    knockouts = min(block.knockouts, usual_batch_size(model, max(1, block.tokens)))
+    activations = knockouts * block.tokens * (7 * model.width + 2 * model.feed_forward) * size
     readout = knockouts * block.rows * model.width * (8 * (len(arms) + 3) + 4 * len(arms))
     shared = 0
     for arm in arms:
@@ -105,7 +105,7 @@ def peak_memory(model: Model, arms: Iterable[Arm], block: BlockShape, precision:
         if shares(group.knockouts, own, group.tokens):
             shared += 4 * model.width * (7 * pairs + 2 * group.knockouts * own)
             activations += 8 * knockouts * block.tokens * own * model.heads
-    libraries = _LIBRARIES if model.device == "cpu" else 0
+    libraries = _LIBRARIES + _HEAP if model.device == "cpu" else 0
     return libraries + weights + original + activations + readout + shared + 12 * SCORES_AT_ONCE
 
 

@@ -95,7 +95,7 @@ def sweep(
         Number format of the forwards: ``float32``, and ``tf32``, ``bfloat16`` or ``float16`` where
         the device has them. The noise floor in the manifest says what it costs.
     batch_size
-        Knock-outs, with all their arms, in one forward; found if not given. It changes nothing
+        Knock-outs in one forward; found if not given. It changes nothing
         beyond the noise floor.
     overwrite
         Replace a sweep that is in the folder already.

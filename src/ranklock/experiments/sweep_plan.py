@@ -167,6 +167,7 @@ class SweepPlan:
         ranks = layout.knocked_out_ranks[rows].astype(np.int64)
         below = self.cells.ranked[layout.index][layout.genes_in_cell :].tolist()
         return Block(
+            len(unperturbed),
             ranks,
             {
                 arm.name: [
