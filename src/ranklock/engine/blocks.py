@@ -185,12 +185,12 @@ def _measure_batch(
         for arm, inputs in block.arms.items()
     }
     genes = {arm: states[:, reading.first_token :] for arm, states in read.items()}
-    tokens = {arm: states[:, 0] for arm, states in read.items()}
+    first_tokens = {arm: states[:, 0] for arm, states in read.items() if reading.first_token}
     return measure(
         before.responders,
         genes,
         _responder_of(block.knocked_out[part], reading),
-        (before.first_token, tokens) if reading.first_token else None,
+        (before.first_token, first_tokens) if first_tokens else None,
         cell_is_mean=reading.cell and not reading.special_frame,
     )
 

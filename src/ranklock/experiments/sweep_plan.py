@@ -312,6 +312,8 @@ def plan_sweep(
             continue
         responds = np.ones(len(shown), bool) if wanted is None else np.isin(shown, wanted)
         rows = np.flatnonzero(responds & (read != "cell")).astype(np.int32)
+        if read == "genes" and not len(rows):
+            continue
         ordered = np.sort(np.array(ranks, dtype=np.int32))
         layouts.append(
             CellLayout(
@@ -319,9 +321,10 @@ def plan_sweep(
             )
         )
     if not layouts:
-        raise InputError(f"No cell of {cells.source} has two genes; nothing can be knocked out.")
-    if read == "genes" and not any(len(layout.responders) for layout in layouts):
-        raise InputError(f"None of the responders is in the cells chosen from {cells.source}.")
+        raise InputError(
+            f"Nothing can be knocked out of, or read in, the cells chosen from {cells.source}: "
+            + ("no cell has two genes." if wanted is None else "they lack the responders.")
+        )
     return SweepPlan(cells, model, chosen, tuple(layouts), read, layer, depth, precision, skipped)
 
 

@@ -193,6 +193,9 @@ class Store:
         """
         wanted = self.effect_fields if fields is None else tuple(fields)
         rows = cell.rows(block)
+        if not self._has_effects(cell):
+            nothing = np.zeros((rows.stop - rows.start, 0), np.float32)
+            return dict.fromkeys(wanted, nothing)
         with _reading(self._chunk(cell.index, EFFECTS, block)):
             array = self._open(cell.index)[EFFECTS]
             if fields is None:

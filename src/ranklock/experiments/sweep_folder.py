@@ -1,0 +1,224 @@
+"""The folder of a sweep: what is in it, whose it is, and when it is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ranklock.cells import Cells
+from ranklock.errors import OutputError
+from ranklock.experiments.noise import measure_noise
+from ranklock.experiments.provenance import provenance
+from ranklock.experiments.sweep_plan import SweepPlan
+from ranklock.results.folder import MANIFEST, system_reason
+from ranklock.results.store import BLOCK, STORE_VERSION, Store, locked
+from ranklock.results.sweep import (
+    CELL_SHIFTS,
+    CELLS,
+    FORMAT,
+    GENES,
+    MEAN_EFFECTS,
+    STORE,
+    Sweep,
+    describe_genes_and_cells,
+    read_sweep,
+)
+
+_PATIENCE = 600.0  # seconds to wait for another process that is setting the sweep up
+_MOST_ENTRIES = 200_000_000  # of effects.h5ad, as for a knock-out
+
+
+def identity_of(plan: SweepPlan, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What two calls must have in common to be the same sweep."""
+    return {
+        "checkpoint": plan.model.sha256,
+        "vocabulary": plan.cells.vocabulary.sha256,
+        "cells": plan.cells.sha256(),
+        "layer": plan.depth,
+        "arms": {arm.name: [arm.edit.name, arm.positions.name, arm.backfill] for arm in plan.arms},
+        "genes": _tokens(asked["genes"], plan.cells),
+        "responders": _tokens(asked["responders"], plan.cells),
+        "what is read": asked["read"],
+        "precision": plan.precision,
+        "version of Ranklock": version("ranklock"),
+        "store format": [STORE_VERSION, BLOCK],
+    }
+
+
+def _tokens(asked: str | Sequence[str], cells: Cells) -> str | list[int]:
+    if isinstance(asked, str):
+        return asked
+    return sorted({cells.vocabulary.token(gene) for gene in asked})
+
+
+def check_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Refuse a folder with anything in it but this sweep."""
+    if folder.is_file():
+        raise OutputError(f"{folder} is a file; name another folder with --out.")
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    begun_without_manifest = names <= {STORE, ".locks", GENES, CELLS}
+    if not names or begun_without_manifest:
+        return
+    try:
+        there = read_sweep(folder).manifest["identity"]
+    except (OutputError, KeyError) as error:
+        raise OutputError(
+            f"{folder} holds something other than a sweep; name another folder with --out."
+        ) from error
+    if overwrite:
+        _remove(folder, names)
+        return
+    other = [what for what, value in identity.items() if there.get(what) != value]
+    if other:
+        raise OutputError(
+            f"{folder} holds a sweep that was begun differently ({', '.join(other)}); name "
+            "another folder with --out, or replace it with --overwrite."
+        )
+
+
+def _remove(folder: Path, names: set[str]) -> None:
+    """Take away what a sweep wrote; its manifest last, so that a kill leaves a sweep."""
+    own = {STORE, ".locks", GENES, CELLS, MEAN_EFFECTS, CELL_SHIFTS}
+    foreign = sorted(names - own - {MANIFEST})
+    if foreign:
+        raise OutputError(
+            f"{folder} also holds {foreign[0]}, which no sweep wrote; move it away, or name "
+            "another folder with --out."
+        )
+    with locked(folder / ".locks" / "sweep.lock") as mine:
+        if not mine:
+            raise OutputError(f"Another process is at work on {folder}; wait for it, or stop it.")
+        for name in sorted(own & names - {".locks"}):
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (folder / MANIFEST).unlink(missing_ok=True)
+
+
+def set_up(
+    folder: Path,
+    store: Store,
+    plan: SweepPlan,
+    asked: Mapping[str, Any],
+    identity: Mapping[str, Any],
+) -> None:
+    """Write what a sweep is, once, before its first block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store.locks.mkdir(exist_ok=True)
+    with locked(store.locks / "sweep.lock", wait=_PATIENCE) as mine:
+        if not mine:
+            raise OutputError(f"Another process is at work on {folder}; wait for it, or stop it.")
+        store.prepare()
+        if (folder / MANIFEST).is_file():
+            check_folder(folder, identity, overwrite=False)
+            return
+        used = sorted({layout.index for layout in plan.layouts})
+        floor = measure_noise(used, plan.cells, plan.model, plan.depth, precision=plan.precision)
+        vocabulary = plan.cells.vocabulary
+        tokens = sorted({int(t) for lay in plan.layouts for t in plan.cells.ranked[lay.index]})
+        genes, names = describe_genes_and_cells(
+            tokens,
+            [vocabulary.gene(token) for token in tokens],
+            [vocabulary.symbol(token) for token in tokens],
+            plan.cells.obs,
+        )
+        _write_whole(folder / GENES, lambda path: genes.to_parquet(path, index=False))
+        _write_whole(folder / CELLS, names.to_parquet)
+        manifest = {
+            "format": FORMAT,
+            "version": STORE_VERSION,
+            "complete": False,
+            "asked": asked,
+            "identity": identity,
+            "fields": {"effects": plan.effect_fields, "knockouts": plan.knockout_fields},
+            "plan": {
+                "cells": len(plan.layouts),
+                "knockouts": plan.knockouts,
+                "forwards": plan.forwards,
+                "flop": plan.flop,
+                "blocks": plan.blocks,
+            },
+            "skipped": plan.skipped,
+            "noise_floor": asdict(floor),
+            **provenance(plan.cells, plan.model, plan.depth, plan.precision),
+        }
+        _write_manifest(folder, manifest)
+
+
+def finish(folder: Path, *, progress: bool) -> None:
+    """Write the tables that a finished sweep has, and say that it is finished."""
+    found = read_sweep(folder)
+    with locked(found.store.locks / "sweep.lock", wait=_PATIENCE) as mine:
+        if not mine:
+            return
+        found = read_sweep(folder)
+        done, blocks = found.progress()
+        if done < blocks or found.complete:
+            return
+        manifest = {**found.manifest, "complete": True}
+        complete = Sweep(folder, manifest)
+        read = manifest["asked"]["read"]
+        if read != "genes":
+            shifts = complete.cell_shifts()
+            _write_whole(folder / CELL_SHIFTS, lambda path: shifts.to_parquet(path, index=False))
+        if read != "cell":
+            _write_means(complete, progress=progress)
+        _write_manifest(folder, manifest)
+
+
+def _write_means(found: Sweep, *, progress: bool) -> None:
+    layouts = [found.store.layout(index) for index in found.store.cells()]
+    genes = len(set().union(*(lay.knocked_out.tolist() for lay in layouts)))
+    responders = len(set().union(*(lay.responders.tolist() for lay in layouts)))
+    if genes * responders * len(found.arms) > _MOST_ENTRIES or not responders:
+        if progress:
+            print(
+                f"note: {MEAN_EFFECTS} was not written, as it would have {genes:,} knock-outs × "
+                f"{responders:,} responders; take a part with read_sweep(…).effects(…).",
+                file=sys.stderr,
+            )
+        return
+    found.export(found.folder / MEAN_EFFECTS)
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    _write_whole(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def bytes_in(folder: Path) -> int:
+    """Size of what is there; other processes may be at work in it."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say in one line that results could not be written, and that what was done is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"The results could not be written to {folder} ({system_reason(error)}); what was done "
+            "is kept. Make room, and run the same command again: it goes on from there."
+        ) from error
