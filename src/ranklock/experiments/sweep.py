@@ -142,7 +142,7 @@ def sweep(
             for line in plan.describe(folder=folder):
                 print(line, file=sys.stderr)
         set_up(folder, store, plan, asked, identity)
-        waiting = _run(plan, store, batch_size, progress=progress)
+        waiting = run_blocks(plan, store, batch_size, progress=progress)
         if waiting:
             print(
                 f"note: another process is at work on {waiting} of the cells; it finishes the "
@@ -201,7 +201,7 @@ def effects_of_block(
     return effects, numbers
 
 
-def _run(plan: SweepPlan, store: Store, batch_size: int | None, *, progress: bool) -> int:
+def run_blocks(plan: SweepPlan, store: Store, batch_size: int | None, *, progress: bool) -> int:
     """Compute and store every block that is not there; the number of cells left to others.
 
     Cells that others are at are passed over, and looked at again when all else is done: the

@@ -1,0 +1,86 @@
+"""Achieved FLOP/s of a sweep against torch.matmul's best: `python benchmarks/against_machine.py`.
+
+Operations are those that the plan counts (tests hold that against torch's own counter); time is
+that of everything a sweep does, readouts and writing included. The best is that of torch.matmul at
+the sweep's own shapes, in turns with the sweep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+
+import torch
+from common import checkpoint, machine, random_cells, timed, workspace
+
+import ranklock
+from ranklock.engine.batches import usual_batch_size
+from ranklock.experiments.sweep import run_blocks
+from ranklock.experiments.sweep_plan import plan_sweep
+from ranklock.results.store import Store
+
+
+def best_matmul(model: ranklock.Model, tokens: int) -> float:
+    """The most FLOP/s of torch.matmul over the shapes of a layer of a batch."""
+    batch = usual_batch_size(model, tokens)
+    rows, width, wide = batch * tokens, model.width, model.feed_forward
+    heads, head = batch * model.heads, model.width // model.heads
+    shapes = [
+        ((rows, width), (width, 3 * width)),
+        ((rows, width), (width, width)),
+        ((rows, width), (width, wide)),
+        ((rows, wide), (wide, width)),
+        ((heads, tokens, head), (heads, head, tokens)),
+        ((heads, tokens, tokens), (heads, tokens, head)),
+    ]
+    best = 0.0
+    for left, right in shapes:
+        a, b = torch.randn(left, device=model.device), torch.randn(right, device=model.device)
+        flop = 2 * a.numel() * right[-1]
+        out = torch.matmul(a, b)
+        seconds = min(timed(torch.matmul, a, b, out=out) for _ in range(10))
+        best = max(best, flop / seconds)
+    return best
+
+
+def main() -> None:
+    """Print both rates and their ratio, for each length."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", default="256,512,2048")
+    parser.add_argument("--knockouts", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--architecture", default="V1-10M")
+    asked = parser.parse_args()
+    print(machine())
+    with workspace() as folder, torch.inference_mode():
+        model = ranklock.load_model(checkpoint(Path(folder) / "model", asked.architecture))
+        for tokens in map(int, asked.tokens.split(",")):
+            cells = random_cells([tokens], model)
+            middle = cells.ranked[0][tokens // 3 : tokens // 3 + asked.knockouts]
+            plan = plan_sweep(cells, model, [int(token) for token in middle])
+            sweeps, matmuls = [], []
+            for turn in range(asked.rounds + 1):
+                store = Store(
+                    Path(folder) / f"{tokens}-{turn}" / "effects.zarr",
+                    plan.effect_fields,
+                    plan.knockout_fields,
+                )
+                store.prepare()
+                best = best_matmul(model, tokens)
+                seconds = timed(run_blocks, plan, store, None, progress=False)
+                best = max(best, best_matmul(model, tokens))
+                if turn:  # the first one warms up
+                    sweeps.append(plan.flop / seconds)
+                    matmuls.append(best)
+            ratios = [a / b for a, b in zip(sweeps, matmuls, strict=True)]
+            print(
+                f"{tokens:5d} tokens, 4 arms: sweep {statistics.median(sweeps) / 1e9:.0f} GFLOP/s, "
+                f"torch.matmul {statistics.median(matmuls) / 1e9:.0f} GFLOP/s; ratio "
+                f"{statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to {max(ratios):.2f})",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
