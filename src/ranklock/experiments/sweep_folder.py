@@ -19,7 +19,7 @@ from ranklock.experiments.noise import measure_noise
 from ranklock.experiments.provenance import provenance
 from ranklock.experiments.sweep_plan import SweepPlan
 from ranklock.results.folder import MANIFEST, system_reason
-from ranklock.results.store import BLOCK, STORE_VERSION, Store, locked
+from ranklock.results.store import STORE_VERSION, Store, locked, store_format
 from ranklock.results.sweep import (
     CELL_SHIFTS,
     CELLS,
@@ -49,7 +49,7 @@ def identity_of(plan: SweepPlan, asked: Mapping[str, Any]) -> dict[str, Any]:
         "what is read": asked["read"],
         "precision": plan.precision,
         "version of Ranklock": version("ranklock"),
-        "store format": [STORE_VERSION, BLOCK],
+        "store format": store_format(),
     }
 
 

@@ -31,6 +31,13 @@ _CODECS = (ZstdCodec(level=1), Crc32cCodec())
 _UNFINISHED = ".unfinished-"
 
 Tokens = npt.NDArray[np.int32]
+
+
+def store_format() -> list[int]:
+    """What a store must have been written with to be read."""
+    return [STORE_VERSION, BLOCK]
+
+
 Field = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 

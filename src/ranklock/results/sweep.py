@@ -20,7 +20,7 @@ from ranklock.errors import InputError, OptionError, OutputError
 from ranklock.results.folder import MANIFEST, system_reason
 from ranklock.results.metadata import add_metadata
 from ranklock.results.running import RunningMoments
-from ranklock.results.store import CellLayout, Store
+from ranklock.results.store import CellLayout, Store, store_format
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -402,6 +402,11 @@ def read_sweep(folder: str | Path) -> Sweep:
             f"{folder} holds no sweep of Ranklock ({MANIFEST} is missing, damaged or of another "
             "kind of run)."
         ) from error
+    if manifest["identity"]["store format"] != store_format():
+        raise OutputError(
+            f"{folder} was written by another version of Ranklock "
+            f"({manifest['identity']['version of Ranklock']}); read it with that one."
+        )
     return Sweep(folder, manifest)
 
 
