@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ranklock.cells import Cells
-from ranklock.errors import OutputError
+from ranklock.errors import InputError, OutputError
 from ranklock.experiments.noise import measure_noise
 from ranklock.experiments.provenance import provenance
 from ranklock.experiments.sweep_plan import SweepPlan
@@ -174,18 +174,24 @@ def finish(folder: Path, *, progress: bool) -> None:
 
 
 def _write_means(found: Sweep, *, progress: bool) -> None:
-    layouts = [found.store.layout(index) for index in found.store.cells()]
-    genes = len(set().union(*(lay.knocked_out.tolist() for lay in layouts)))
-    responders = len(set().union(*(lay.responders.tolist() for lay in layouts)))
-    if genes * responders * len(found.arms) > _MOST_ENTRIES or not responders:
-        if progress:
-            print(
-                f"note: {MEAN_EFFECTS} was not written, as it would have {genes:,} knock-outs × "
-                f"{responders:,} responders; take a part with read_sweep(…).effects(…).",
-                file=sys.stderr,
-            )
+    """Write the effects averaged over cells, unless they are huge: the sweep is whole without."""
+    genes, responders = found.size()
+    why = f"it would have {genes:,} knock-outs × {responders:,} responders"
+    if not responders:
         return
-    found.export(found.folder / MEAN_EFFECTS)
+    if genes * responders * len(found.arms) <= _MOST_ENTRIES:
+        try:
+            found.export(found.folder / MEAN_EFFECTS)
+        except InputError as error:
+            why = str(error)
+        else:
+            return
+    if progress:
+        print(
+            f"note: {MEAN_EFFECTS} was not written ({why}); take a part of it with ranklock show "
+            "--export FILE --min-cells N, or read_sweep(…).effects(…).",
+            file=sys.stderr,
+        )
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -89,6 +89,15 @@ class Sweep:
         done = sum(len(self.store.done(layout)) for layout in self._layouts())
         return done, self.manifest["plan"]["blocks"]
 
+    def size(self) -> tuple[int, int]:
+        """How many different genes are knocked out, and how many respond."""
+        genes: set[int] = set()
+        responders: set[int] = set()
+        for layout in self._layouts():
+            genes.update(layout.knocked_out.tolist())
+            responders.update(layout.responders.tolist())
+        return len(genes), len(responders)
+
     def knockouts(self) -> pd.DataFrame:
         """Every knock-out in every cell: one row each.
 
@@ -202,13 +211,13 @@ class Sweep:
         self._check_memory(len(rows), len(columns), len(chosen))
         layers: dict[str, npt.NDArray[Any]] = {}
         for arm in chosen:
-            running = self._average(arm, rows, columns)
-            layers[arm] = running.means()
-            layers[f"{arm}_variance"] = running.variances()
-            moved = self._average(f"{arm}_displacement", rows, columns).means()
-            layers[f"{arm}_displacement"] = moved
-            layers[f"{arm}_under_noise_floor"] = moved <= self.floor.displacement
-            layers["n_cells"] = running.count
+            distance, moved = self._averages(arm, rows, columns)
+            layers[arm] = distance.means()
+            layers[f"{arm}_variance"] = distance.variances()
+            layers[f"{arm}_displacement"] = moved.means()
+            marks = layers[f"{arm}_displacement"] <= self.floor.displacement
+            layers[f"{arm}_under_noise_floor"] = marks
+            layers["n_cells"] = distance.count
         if "artefact_share" in self.store.effect_fields and "delete" in chosen:
             layers["artefact_share"] = self._pooled_share(rows, columns)
         obs = _averages(self.knockouts(), self.arms)
@@ -236,13 +245,16 @@ class Sweep:
             partial.unlink(missing_ok=True)
         return path
 
-    def _average(
-        self, field: str, rows: npt.NDArray[np.int32], columns: npt.NDArray[np.int32]
-    ) -> RunningMoments:
-        running = RunningMoments((len(rows), len(columns)))
-        for where, across, numbers in self._stream([field], rows, columns):
-            running.update(where, across, numbers[field])
-        return running
+    def _averages(
+        self, arm: str, rows: npt.NDArray[np.int32], columns: npt.NDArray[np.int32]
+    ) -> tuple[RunningMoments, RunningMoments]:
+        """Of cosine distances and of displacements under one arm."""
+        fields = (arm, f"{arm}_displacement")
+        both = RunningMoments((len(rows), len(columns))), RunningMoments((len(rows), len(columns)))
+        for where, across, numbers in self._stream(fields, rows, columns):
+            for running, field in zip(both, fields, strict=True):
+                running.update(where, across, numbers[field])
+        return both
 
     def _pooled_share(
         self, rows: npt.NDArray[np.int32], columns: npt.NDArray[np.int32]
@@ -309,8 +321,8 @@ class Sweep:
         return int(found[0])
 
     def _check_memory(self, rows: int, columns: int, arms: int) -> None:
-        # Layers as they come out, and one running update: count, mean, squares and temporaries.
-        needed = rows * columns * (arms * 13 + 8 + 5 * 8)
+        # Layers as they come out, and two running updates: count, mean, squares and temporaries.
+        needed = rows * columns * (arms * 13 + 8 + 2 * 5 * 8)
         free = psutil.virtual_memory().available
         if needed > free:
             raise InputError(
@@ -321,14 +333,24 @@ class Sweep:
 
     def _layouts(self) -> Iterator[CellLayout]:
         for index in self.store.cells():
-            yield self.store.layout(index)
+            yield self._layout(index)
+
+    @cached_property
+    def _known_layouts(self) -> dict[int, CellLayout]:
+        return {}
+
+    def _layout(self, index: int) -> CellLayout:
+        """Layout of a cell, which never changes once it is there."""
+        if index not in self._known_layouts:
+            self._known_layouts[index] = self.store.layout(index)
+        return self._known_layouts[index]
 
     def _layout_of(self, cell: str | int) -> CellLayout:
         names = [str(name) for name in self.cells.index]
         index = names.index(cell) if cell in names else cell
         if not isinstance(index, int) or index not in self.store.cells():
             raise InputError(f"{self.folder} holds nothing of a cell {cell!r}.")
-        return self.store.layout(index)
+        return self._layout(index)
 
     def _knockouts_of(self, layout: CellLayout) -> pd.DataFrame:
         done = [np.arange(len(layout.knocked_out))[layout.rows(b)] for b in self.store.done(layout)]
