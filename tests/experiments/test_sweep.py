@@ -382,7 +382,7 @@ def fork_server():
 LENGTHS = [50, 44, 38, 50, 47, 41]
 
 
-def test_killed_twenty_times_it_ends_with_the_same_files(tmp_path, tiny_checkpoint):
+def test_killed_twenty_times_it_ends_with_the_same_files(tmp_path, tiny_checkpoint, small_blocks):
     """SIGKILL at random moments, from before the manifest to the last tables."""
     whole = tmp_path / "whole"
     process = start(tiny_checkpoint, whole, LENGTHS)
@@ -422,7 +422,7 @@ def wait_for(out, process):
         time.sleep(0.005)
 
 
-def test_two_processes_share_the_cells_and_the_store_is_the_same(tmp_path, tiny_checkpoint):
+def test_two_processes_share_the_cells(tmp_path, tiny_checkpoint, small_blocks):
     logs = [tmp_path / "log0", tmp_path / "log1"]
     start(tiny_checkpoint, tmp_path / "whole", LENGTHS).join()
     both = [start(tiny_checkpoint, tmp_path / "run", LENGTHS, log) for log in logs]
