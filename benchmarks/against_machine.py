@@ -65,6 +65,7 @@ def main() -> None:
                     Path(folder) / f"{tokens}-{turn}" / "effects.zarr",
                     plan.effect_fields,
                     plan.knockout_fields,
+                    "",
                 )
                 store.prepare()
                 best = best_matmul(model, tokens)

@@ -91,7 +91,7 @@ def compare(
     (layout,) = plan.layouts
     unperturbed = baseline_of(cells, 0, model)
     reading = plan.reading(layout)
-    store = Store(folder / f"{tokens}.zarr", plan.effect_fields, plan.knockout_fields)
+    store = Store(folder / f"{tokens}.zarr", plan.effect_fields, plan.knockout_fields, "")
     store.prepare()
     kept = {}
 

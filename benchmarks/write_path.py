@@ -58,6 +58,7 @@ def main() -> None:
                     Path(folder) / f"{tokens}-{turn}" / "effects.zarr",
                     plan.effect_fields,
                     plan.knockout_fields,
+                    "",
                 )
                 store.prepare()
                 spent.update(forwards=0.0, writing=0.0)

@@ -17,6 +17,7 @@ import zarr.storage._local
 
 import ranklock
 from ranklock.errors import InputError, OptionError, OutputError, RanklockWarning
+from ranklock.experiments.sweep_folder import at_work
 from ranklock.results import store as store_module
 from tests.helpers import cells_of, checkpoint, vocabulary
 from tests.results.test_store import files
@@ -162,7 +163,8 @@ def test_what_does_not_fit_is_refused_before_the_first_forward(tmp_path, model, 
 def test_lone_genes_cannot_respond(tmp_path, model):
     with pytest.raises(InputError, match="test cells: no cell has two genes"):
         sweep(cells_of([1, 1], vocabulary()), model, tmp_path / "run")
-    found = sweep(cells_of([1, 2], vocabulary()), model, tmp_path / "run")
+    with pytest.warns(RanklockWarning, match="1 of 2 cells have fewer than two genes"):
+        found = sweep(cells_of([1, 2], vocabulary()), model, tmp_path / "run")
     assert found.knockouts()["cell"].tolist() == ["cell1", "cell1"]
 
 
@@ -287,6 +289,7 @@ def test_another_experiment_does_not_go_on_here(tmp_path, model, cells):
         ({"cells": cells_of([11, 6, 30], vocabulary(61))}, "vocabulary, cells"),
         ({"layer": 0}, "layer"),
         ({"arms": ("delete", "hold", "shift")}, "arms"),
+        ({"arms": ("hold", "delete", "mask", "shift")}, "arms"),  # fields have an order
         ({"genes": [gene]}, "genes"),
         ({"responders": [gene]}, "responders"),
         ({"read": "genes"}, "what is read"),
@@ -317,6 +320,67 @@ def test_overwrite_replaces_a_sweep_and_nothing_else(tmp_path, model, cells):
             sweep(cells, model, tmp_path / "else", overwrite=overwrite)
     with pytest.raises(OutputError, match="is a file"):
         sweep(cells, model, tmp_path / "else" / "thesis.tex")
+
+
+def test_a_users_own_tables_are_not_taken_for_ours(tmp_path, model, cells):
+    for name in ("cells.parquet", "genes.parquet"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match="holds something other than a sweep"):
+        sweep(cells, model, tmp_path)
+    assert (tmp_path / "cells.parquet").read_text() == "mine"
+
+
+def test_a_sweep_that_is_being_worked_on_is_not_replaced(tmp_path, model, cells):
+    sweep(cells, model, tmp_path / "run")
+    before = files(tmp_path / "run")
+    with at_work(tmp_path / "run"), pytest.raises(OutputError, match="Another process is at work"):
+        sweep(cells, model, tmp_path / "run", layer=0, overwrite=True)
+    assert files(tmp_path / "run") == before
+    assert sweep(cells, model, tmp_path / "run", layer=0, overwrite=True).complete
+
+
+def test_overwrite_goes_on_with_an_unfinished_sweep_that_is_the_same(
+    tmp_path, model, cells, small_blocks, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5, StopError())
+        with pytest.raises(StopError):
+            sweep(cells, model, tmp_path / "run")
+    computed = count_blocks(monkeypatch)
+    sweep(cells, model, tmp_path / "run", overwrite=True)
+    assert len(computed) == 13 - 5
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "everything but the store"])
+def test_a_store_without_its_manifest_is_computed_anew(tmp_path, model, cells, lost, monkeypatch):
+    sweep(cells, model, tmp_path / "run")
+    names = {"manifest.json", "effects.h5ad", "cell_shifts.parquet"}
+    for name in names if lost == "manifest.json" else names | {"genes.parquet", "cells.parquet"}:
+        (tmp_path / "run" / name).unlink()
+    sweep(cells, model, tmp_path / "other", layer=0)
+    sweep(cells, model, tmp_path / "run", layer=0)
+    assert files(tmp_path / "run") == files(tmp_path / "other")
+
+
+def test_what_a_kill_left_of_the_tables_is_cleared_up(tmp_path, model, cells):
+    sweep(cells, model, tmp_path / "run")
+    whole = files(tmp_path / "run")
+    (tmp_path / "run" / ".locks" / "manifest.json").write_text("half")
+    (tmp_path / "run" / ".locks" / "process-abc.lock").write_text("")
+    (tmp_path / "run" / "genes.parquet").write_bytes(b"")
+    (tmp_path / "run" / "cell_shifts.parquet").unlink()
+    with pytest.raises(OutputError, match=r"genes\.parquet is missing or damaged; run the sweep's"):
+        ranklock.read_sweep(tmp_path / "run").knockouts()
+    sweep(cells, model, tmp_path / "run")
+    (tmp_path / "run" / ".locks" / "process-abc.lock").unlink()
+    assert files(tmp_path / "run") == whole
+
+
+def test_a_disk_that_cannot_be_read_is_not_called_full(tmp_path, model, cells, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0, OSError(errno.EIO, os.strerror(errno.EIO)))
+        with pytest.raises(OutputError, match=r"\(Input/output error\).*kept\. Run the same"):
+            sweep(cells, model, tmp_path / "run")
 
 
 def test_nan_says_which_cell_and_keeps_what_was_done(tmp_path, model, cells, monkeypatch):
@@ -438,7 +502,7 @@ def test_a_cell_that_another_process_has_is_left_to_it(tmp_path, model, cells, c
     sweep(cells[:2], model, tmp_path / "first")
     store = ranklock.read_sweep(tmp_path / "first").store
     mine = store_module.Store(tmp_path / "run" / "effects.zarr", store.effect_fields,
-                              store.knockout_fields)  # fmt: skip
+                              store.knockout_fields, "")  # fmt: skip
     mine.locks.mkdir(parents=True)
     with mine.cell_locked(1):
         found = sweep(cells, model, tmp_path / "run")

@@ -1,5 +1,7 @@
 import errno
+import json
 import shutil
+from dataclasses import replace
 
 import filelock
 import numpy as np
@@ -37,7 +39,7 @@ def block_of(cell, block, seed=0):
 def store(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 4)
     (tmp_path / "run").mkdir()
-    made = Store(tmp_path / "run" / "effects.zarr", FIELDS, NUMBERS)
+    made = Store(tmp_path / "run" / "effects.zarr", FIELDS, NUMBERS, "this sweep")
     made.prepare()
     return made
 
@@ -145,6 +147,39 @@ def test_a_group_that_is_damaged_or_another_cells_is_made_anew(store, what):
     assert store.done(cell) == []
 
 
+def test_what_another_sweep_stored_is_not_taken_over(store):
+    cell = layout()
+    written(store, cell)
+    for other in (
+        replace(store, sweep="another"),
+        replace(store, effect_fields=FIELDS[::-1]),
+        replace(store, knockout_fields=("mask_cell_shift",)),
+    ):
+        other.clear_up(cell)
+        assert store.done(cell) == []
+        written(store, cell)
+
+
+@pytest.mark.parametrize("what", ["[2, 10, 7]", "[2, 4, 7]"])
+def test_an_array_that_says_another_shape_is_made_anew(store, what):
+    cell = layout()
+    written(store, cell)
+    whole = files(store.folder)
+    path = store.folder / "0" / "effects" / "zarr.json"
+    parsed = json.loads(path.read_text())
+    if what == "[2, 10, 7]":
+        assert parsed["shape"] == [2, 10, 7]
+        parsed["shape"] = [2, 10, 17]
+    else:
+        assert parsed["chunk_grid"]["configuration"]["chunk_shape"] == [2, 4, 7]
+        parsed["chunk_grid"]["configuration"]["chunk_shape"] = [2, 8, 7]
+    path.write_text(json.dumps(parsed))
+    store.clear_up(cell)
+    assert store.done(cell) == []
+    written(store, cell)
+    assert files(store.folder) == whole
+
+
 def test_a_group_appears_whole_or_not_at_all(store, monkeypatch):
     made = Store._make_group
 
@@ -159,7 +194,10 @@ def test_a_group_appears_whole_or_not_at_all(store, monkeypatch):
 
 
 def test_a_cell_is_one_writers(store):
-    with store.cell_locked(3) as mine, Store(store.folder, FIELDS, NUMBERS).cell_locked(3) as other:
+    with (
+        store.cell_locked(3) as mine,
+        Store(store.folder, FIELDS, NUMBERS, "this sweep").cell_locked(3) as other,
+    ):
         assert mine
         assert not other
         with store.cell_locked(4) as another:

@@ -85,17 +85,25 @@ def _group_flop(model: Model, arm: Arm, block: BlockShape, depth: int) -> int:
     return once + block.knockouts * (first + rest)
 
 
-def peak_memory(model: Model, arms: Iterable[Arm], block: BlockShape, precision: str) -> int:
+def peak_memory(
+    model: Model,
+    arms: Iterable[Arm],
+    block: BlockShape,
+    precision: str,
+    batch_size: int | None = None,
+) -> int:
     """Bytes that the largest block needs on the device, weights and libraries included.
 
     An estimate from above, of what is held together: a batch's activations, the readout in
-    float64, and what the first layer shares.
+    float64, and what the first layer shares. Of knock-outs, ``batch_size`` are in a batch, or as
+    many as suit the device.
     """
     arms = list(arms)
     size = int(stored_as(precision).itemsize)
     weights: int = size * sum(p.numel() for p in model.encoder.parameters())
     original = 0 if size == 4 else 2 * weights
-    knockouts = min(block.knockouts, usual_batch_size(model, max(1, block.tokens)))
+    usual = batch_size or usual_batch_size(model, max(1, block.tokens))
+    knockouts = min(block.knockouts, usual)
     activations = knockouts * block.tokens * (7 * model.width + 2 * model.feed_forward) * size
     readout = knockouts * block.rows * model.width * (8 * (len(arms) + 3) + 4 * len(arms))
     shared = 0

@@ -13,6 +13,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+# What torch's CPU allocator and cuBLAS say; they have no class of their own.
+_SIGNS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
 @contextmanager
 def memory_errors(device: str) -> Iterator[None]:
     """Turn torch's ways of saying that memory ran out into MemoryError."""
@@ -21,17 +25,16 @@ def memory_errors(device: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise MemoryError(f"{device} is out of memory") from error
     except RuntimeError as error:
-        # What torch's CPU allocator says; it has no class of its own.
-        if "can't allocate memory" not in str(error):
+        if not any(sign in str(error) for sign in _SIGNS):
             raise
         raise MemoryError(f"{device} is out of memory") from error
 
 
 def available_memory(device: str) -> int:
-    """Bytes that a device has free."""
+    """Bytes that this process can have on a device: what is free, and what it holds already."""
     if torch.device(device).type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+        return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
+    return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
 
 
 def in_batches(

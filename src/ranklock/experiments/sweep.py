@@ -19,6 +19,7 @@ from ranklock.engine.readout import Measured
 from ranklock.errors import InputError
 from ranklock.experiments.plan import baseline_of, warn_of_backfill
 from ranklock.experiments.sweep_folder import (
+    at_work,
     bytes_in,
     check_folder,
     finish,
@@ -34,6 +35,7 @@ from ranklock.results.store import CellLayout, Store
 from ranklock.results.sweep import (
     STORE,
     Sweep,
+    digest_of,
     read_sweep,
 )
 
@@ -134,23 +136,24 @@ def sweep(
         "backfill": any(arm.backfill for arm in plan.arms),
     }
     identity = identity_of(plan, asked)
-    store = Store(folder / STORE, plan.effect_fields, plan.knockout_fields)
+    store = Store(folder / STORE, plan.effect_fields, plan.knockout_fields, digest_of(identity))
     with writing(folder):
         check_folder(folder, identity, overwrite=overwrite)
         plan.check_fits(folder, already=bytes_in(store.folder))
         if progress:
             for line in plan.describe(folder=folder):
                 print(line, file=sys.stderr)
-        set_up(folder, store, plan, asked, identity)
-        waiting = run_blocks(plan, store, batch_size, progress=progress)
-        if waiting:
-            print(
-                f"note: another process is at work on {waiting} of the cells; it finishes the "
-                "sweep, or the same command does once that has ended.",
-                file=sys.stderr,
-            )
-        else:
-            finish(folder, progress=progress)
+        with at_work(folder):
+            set_up(folder, store, plan, asked, identity)
+            waiting = run_blocks(plan, store, batch_size, progress=progress)
+            if waiting:
+                print(
+                    f"note: another process is at work on {waiting} of the cells; it finishes the "
+                    "sweep, or the same command does once that has ended.",
+                    file=sys.stderr,
+                )
+            else:
+                finish(folder, progress=progress)
     return read_sweep(folder)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from ranklock.experiments.noise import measure_noise
 from ranklock.experiments.provenance import provenance
 from ranklock.experiments.sweep_plan import SweepPlan
 from ranklock.results.folder import MANIFEST, system_reason
-from ranklock.results.store import STORE_VERSION, Store, locked, store_format
+from ranklock.results.store import STORE_VERSION, Store, force_to_disk, locked, store_format
 from ranklock.results.sweep import (
     CELL_SHIFTS,
     CELLS,
@@ -29,9 +30,11 @@ from ranklock.results.sweep import (
     STORE,
     Sweep,
     describe_genes_and_cells,
+    is_sweep,
     read_sweep,
 )
 
+LOCKS = ".locks"
 _PATIENCE = 600.0  # seconds to wait for another process that is setting the sweep up
 _MOST_ENTRIES = 200_000_000  # of effects.h5ad, as for a knock-out
 
@@ -43,7 +46,8 @@ def identity_of(plan: SweepPlan, asked: Mapping[str, Any]) -> dict[str, Any]:
         "vocabulary": plan.cells.vocabulary.sha256,
         "cells": plan.cells.sha256(),
         "layer": plan.depth,
-        "arms": {arm.name: [arm.edit.name, arm.positions.name, arm.backfill] for arm in plan.arms},
+        # In their order, which is that of the stored fields.
+        "arms": [[arm.name, arm.edit.name, arm.positions.name, arm.backfill] for arm in plan.arms],
         "genes": _tokens(asked["genes"], plan.cells),
         "responders": _tokens(asked["responders"], plan.cells),
         "what is read": asked["read"],
@@ -60,46 +64,65 @@ def _tokens(asked: str | Sequence[str], cells: Cells) -> str | list[int]:
 
 
 def check_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Refuse a folder with anything in it but this sweep."""
+    """Refuse a folder with anything in it but this sweep; clear it where that is asked for.
+
+    An unfinished sweep that is this one goes on, whether or not it may be replaced: it would come
+    out the same.
+    """
     if folder.is_file():
         raise OutputError(f"{folder} is a file; name another folder with --out.")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    begun_without_manifest = names <= {STORE, ".locks", GENES, CELLS}
-    if not names or begun_without_manifest:
+    # Locks and store are made first, so that a user's own tables are not taken for ours.
+    begun = {LOCKS, STORE} <= names <= {LOCKS, STORE, GENES, CELLS} or names == {LOCKS}
+    if not names or begun:
         return
-    try:
-        there = read_sweep(folder).manifest["identity"]
-    except (OutputError, KeyError) as error:
+    if not is_sweep(folder):
         raise OutputError(
             f"{folder} holds something other than a sweep; name another folder with --out."
-        ) from error
-    if overwrite:
-        _remove(folder, names)
-        return
+        )
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    there = manifest.get("identity", {})
     other = [what for what, value in identity.items() if there.get(what) != value]
-    if other:
+    if overwrite and (other or manifest.get("complete")):
+        _remove(folder, names)
+    elif other:
         raise OutputError(
             f"{folder} holds a sweep that was begun differently ({', '.join(other)}); name "
             "another folder with --out, or replace it with --overwrite."
         )
 
 
+@contextmanager
+def at_work(folder: Path) -> Iterator[None]:
+    """Let others see that a process is at work on a sweep, as long as it is."""
+    (folder / LOCKS).mkdir(parents=True, exist_ok=True)
+    path = folder / LOCKS / f"process-{uuid.uuid4().hex}.lock"
+    try:
+        with locked(path):
+            yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def _remove(folder: Path, names: set[str]) -> None:
-    """Take away what a sweep wrote; its manifest last, so that a kill leaves a sweep."""
-    own = {STORE, ".locks", GENES, CELLS, MEAN_EFFECTS, CELL_SHIFTS}
-    foreign = sorted(names - own - {MANIFEST})
+    """Take away what a sweep wrote; its manifest first, so that a kill leaves no whole sweep."""
+    own = {STORE, LOCKS, GENES, CELLS, MEAN_EFFECTS, CELL_SHIFTS, MANIFEST}
+    foreign = sorted(names - own)
     if foreign:
         raise OutputError(
             f"{folder} also holds {foreign[0]}, which no sweep wrote; move it away, or name "
             "another folder with --out."
         )
-    with locked(folder / ".locks" / "sweep.lock") as mine:
-        if not mine:
+    locks = folder / LOCKS
+    locks.mkdir(exist_ok=True)
+    with locked(locks / "sweep.lock") as mine, ExitStack() as others:
+        processes = [others.enter_context(locked(path)) for path in locks.glob("process-*.lock")]
+        if not mine or not all(processes):
             raise OutputError(f"Another process is at work on {folder}; wait for it, or stop it.")
-        for name in sorted(own & names - {".locks"}):
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for name in sorted(own & names - {LOCKS, MANIFEST}):
             path = folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def set_up(
@@ -116,21 +139,17 @@ def set_up(
         if not mine:
             raise OutputError(f"Another process is at work on {folder}; wait for it, or stop it.")
         store.prepare()
-        if (folder / MANIFEST).is_file():
+        for path in store.locks.iterdir():  # what a killed process was writing
+            if path.suffix != ".lock":
+                path.unlink()
+        begun = (folder / MANIFEST).is_file()
+        if begun:
             check_folder(folder, identity, overwrite=False)
+        _write_tables(folder, plan)
+        if begun:
             return
         used = sorted({layout.index for layout in plan.layouts})
         floor = measure_noise(used, plan.cells, plan.model, plan.depth, precision=plan.precision)
-        vocabulary = plan.cells.vocabulary
-        tokens = sorted({int(t) for lay in plan.layouts for t in plan.cells.ranked[lay.index]})
-        genes, names = describe_genes_and_cells(
-            tokens,
-            [vocabulary.gene(token) for token in tokens],
-            [vocabulary.symbol(token) for token in tokens],
-            plan.cells.obs,
-        )
-        _write_whole(folder / GENES, lambda path: genes.to_parquet(path, index=False))
-        _write_whole(folder / CELLS, names.to_parquet)
         manifest = {
             "format": FORMAT,
             "version": STORE_VERSION,
@@ -152,6 +171,26 @@ def set_up(
         _write_manifest(folder, manifest)
 
 
+def _write_tables(folder: Path, plan: SweepPlan) -> None:
+    """Write the names of genes and cells, unless they are there and can be read."""
+    found = Sweep(folder, {})
+    try:
+        if found.genes.size and len(found.cells) == len(plan.cells):
+            return
+    except OutputError:
+        pass
+    vocabulary = plan.cells.vocabulary
+    tokens = sorted({int(t) for lay in plan.layouts for t in plan.cells.ranked[lay.index]})
+    genes, names = describe_genes_and_cells(
+        tokens,
+        [vocabulary.gene(token) for token in tokens],
+        [vocabulary.symbol(token) for token in tokens],
+        plan.cells.obs,
+    )
+    _write_whole(folder / GENES, lambda path: genes.to_parquet(path, index=False))
+    _write_whole(folder / CELLS, names.to_parquet)
+
+
 def finish(folder: Path, *, progress: bool) -> None:
     """Write the tables that a finished sweep has, and say that it is finished."""
     found = read_sweep(folder)
@@ -160,11 +199,12 @@ def finish(folder: Path, *, progress: bool) -> None:
             return
         found = read_sweep(folder)
         done, blocks = found.progress()
-        if done < blocks or found.complete:
+        read = found.manifest["asked"]["read"]
+        lacks_shifts = read != "genes" and not (folder / CELL_SHIFTS).is_file()
+        if done < blocks or (found.complete and not lacks_shifts):
             return
         manifest = {**found.manifest, "complete": True}
         complete = Sweep(folder, manifest)
-        read = manifest["asked"]["read"]
         if read != "genes":
             shifts = complete.cell_shifts()
             _write_whole(folder / CELL_SHIFTS, lambda path: shifts.to_parquet(path, index=False))
@@ -181,7 +221,7 @@ def _write_means(found: Sweep, *, progress: bool) -> None:
         return
     if genes * responders * len(found.arms) <= _MOST_ENTRIES:
         try:
-            found.export(found.folder / MEAN_EFFECTS)
+            _write_whole(found.folder / MEAN_EFFECTS, found.export)
         except InputError as error:
             why = str(error)
         else:
@@ -200,11 +240,13 @@ def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    """Write a file that appears whole or not at all, whatever ends the process or the power."""
+    partial = path.parent / LOCKS / path.name
     try:
         write(partial)
+        force_to_disk(partial)
         partial.replace(path)
+        force_to_disk(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -224,7 +266,9 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise OutputError(
             f"The results could not be written to {folder} ({system_reason(error)}); what was done "
-            "is kept. Make room, and run the same command again: it goes on from there."
+            f"is kept. {'Make room, and run' if full else 'Run'} the same command again: it goes "
+            "on from there."
         ) from error

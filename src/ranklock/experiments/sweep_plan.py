@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from ranklock.cells import Cells
 from ranklock.engine.blocks import Block, Reading, measure_baseline, measure_block
 from ranklock.engine.cost import BlockShape, block_flop, forward_flop, peak_memory
 from ranklock.engine.memory import available_memory
-from ranklock.errors import InputError, OptionError, OutputError
+from ranklock.errors import InputError, OptionError, OutputError, RanklockWarning
 from ranklock.experiments.plan import (
     baseline_of,
     check_fit,
@@ -122,11 +123,18 @@ class SweepPlan:
 
     @cached_property
     def memory(self) -> int:
-        """Bytes that it takes at once, at most."""
+        """Bytes that it takes at once, at most, in batches that suit the device."""
+        return self._memory(None)
+
+    def _memory(self, batch_size: int | None) -> int:
+        shapes = {}
+        for layout in self.layouts:
+            for block in layout.blocks:
+                shape = self.shape(layout, block)
+                shapes[shape.tokens, shape.knockouts, shape.span, shape.rows] = shape
         return max(
-            peak_memory(self.model, self.computed, self.shape(layout, block), self.precision)
-            for layout in self.layouts
-            for block in layout.blocks
+            peak_memory(self.model, self.computed, shape, self.precision, batch_size)
+            for shape in shapes.values()
         )
 
     @cached_property
@@ -236,9 +244,10 @@ class SweepPlan:
             With what would fit.
         """
         free = available_memory(self.model.device)
-        if self.memory > free:
+        least = self._memory(1)  # larger batches are halved until they fit
+        if least > free:
             raise InputError(
-                f"This takes about {_size(self.memory)} of memory on {self.model.device} and "
+                f"This takes about {_size(least)} of memory on {self.model.device} and "
                 f"{_size(free)} are free; take fewer arms (--arms), cells with fewer genes, or "
                 "another device (--device)."
             )
@@ -286,6 +295,10 @@ def plan_sweep(
     chosen = find_arms(arms)
     check_fit(cells, model, chosen)
     depth = output_of_layer(model, layer)
+    if not model.device.startswith(("cpu", "cuda")):
+        raise OptionError(
+            f"Sweeps run on cpu and cuda, not on {model.device}: effects are summed in float64."
+        )
     check_precision(precision, model.device)
     if read not in READS:
         raise OptionError(f"--read {read!r} is none of {', '.join(READS)}.")
@@ -319,6 +332,14 @@ def plan_sweep(
             CellLayout(
                 cell, cells.names[cell], len(shown), shown[ordered], ordered, shown[rows], rows
             )
+        )
+    dropped = len(ranks_of) - len(layouts)
+    if layouts and dropped:
+        warnings.warn(
+            f"{dropped} of {len(cells)} cells have fewer than two genes, or none of the "
+            "responders; they are left out.",
+            RanklockWarning,
+            stacklevel=3,
         )
     if not layouts:
         raise InputError(

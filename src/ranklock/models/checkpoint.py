@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class Model:
         Digest of its configuration and weight files.
     device
         Where it runs.
+    prepared
+        Number format → the encoder laid out for it, once that was asked for.
     """
 
     encoder: BertModel
@@ -58,6 +60,7 @@ class Model:
     pad_token: int | None
     sha256: str
     device: str
+    prepared: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         return (

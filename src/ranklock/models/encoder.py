@@ -6,7 +6,6 @@ know where an input ends (:mod:`ranklock.engine.forward`).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -168,7 +167,6 @@ def output_of_layer(model: Model, layer: int) -> int:
     return model.layers + layer
 
 
-@functools.lru_cache(maxsize=2)
 def encoder_of(model: Model, precision: str = "float32") -> Encoder:
     """The encoder of a checkpoint, laid out for fast products.
 
@@ -179,7 +177,13 @@ def encoder_of(model: Model, precision: str = "float32") -> Encoder:
     precision
         One of :data:`ranklock.models.precision.PRECISIONS`.
     """
-    kind = stored_as(precision)
+    if precision not in model.prepared:
+        model.prepared[precision] = _lay_out(model, stored_as(precision))
+    prepared: Encoder = model.prepared[precision]
+    return prepared
+
+
+def _lay_out(model: Model, kind: torch.dtype) -> Encoder:
     bert: BertModel = model.encoder
 
     def put(tensor: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -91,11 +92,14 @@ class Store:
         Names of what is stored of each knock-out and responder.
     knockout_fields
         Names of what is stored of each knock-out.
+    sweep
+        Digest of what makes the sweep this one; what bears another is none of its own.
     """
 
     folder: Path
     effect_fields: tuple[str, ...]
     knockout_fields: tuple[str, ...]
+    sweep: str
 
     @property
     def locks(self) -> Path:
@@ -107,7 +111,7 @@ class Store:
         self.locks.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "zarr.json").is_file():
             zarr.create_group(self.folder, overwrite=False, attributes={"version": STORE_VERSION})
-            _force_to_disk(self.folder / "zarr.json")
+            force_to_disk(self.folder / "zarr.json")
 
     @contextmanager
     def cell_locked(self, index: int) -> Iterator[bool]:
@@ -140,9 +144,9 @@ class Store:
             self._chunk(cell.index, array, block).unlink(missing_ok=True)
         if self._has_effects(cell):
             group[EFFECTS][:, rows] = np.stack([effects[f] for f in self.effect_fields])
-            _force_to_disk(self._chunk(cell.index, EFFECTS, block))
+            force_to_disk(self._chunk(cell.index, EFFECTS, block))
         group[SHIFTS][:, rows] = np.stack([knockouts[f] for f in self.knockout_fields])
-        _force_to_disk(self._chunk(cell.index, SHIFTS, block))
+        force_to_disk(self._chunk(cell.index, SHIFTS, block))
 
     def done(self, cell: CellLayout, *, verify: bool = False) -> list[int]:
         """Blocks of a cell that are there.
@@ -177,7 +181,7 @@ class Store:
 
     def cells(self) -> list[int]:
         """Cells of which anything is stored."""
-        return sorted(int(path.name) for path in self.folder.glob("[0-9]*"))
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
 
     def layout(self, index: int) -> CellLayout:
         """Layout of a stored cell."""
@@ -222,14 +226,17 @@ class Store:
             there = self.layout(cell.index)
             with _reading(self.folder / str(cell.index)):
                 group = self._open(cell.index)
-                shapes = [group[SHIFTS].shape]
-                shapes += [group[EFFECTS].shape] if self._has_effects(cell) else []
+                bears = group.attrs.get("sweep")
+                kinds = {SHIFTS: _kind_of(group[SHIFTS])}
+                if self._has_effects(cell):
+                    kinds[EFFECTS] = _kind_of(group[EFFECTS])
         except DamagedChunkError:
             return False
+        expected = {name: self._kind(cell, name) for name in kinds}
         return (
             (there.name, there.genes_in_cell) == (cell.name, cell.genes_in_cell)
             and all(np.array_equal(getattr(there, n), getattr(cell, n)) for n in _LAYOUT_ARRAYS)
-            and all(shape[1] == len(cell.knocked_out) for shape in shapes)
+            and (bears, kinds) == (self.sweep, expected)
         )
 
     def _is_sound(self, cell: CellLayout, block: int) -> bool:
@@ -259,49 +266,79 @@ class Store:
             try:
                 self._make_group(unfinished, cell)
                 for path in unfinished.rglob("*"):
-                    _force_to_disk(path)
+                    force_to_disk(path)
                 unfinished.rename(final)
             except BaseException:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 raise
-            _force_to_disk(self.folder)
+            force_to_disk(self.folder)
         return self._open(cell.index, to_write=True)
 
     def _make_group(self, folder: Path, cell: CellLayout) -> None:
         group = zarr.create_group(
-            folder, attributes={"name": cell.name, "genes_in_cell": cell.genes_in_cell}
+            folder,
+            attributes={
+                "name": cell.name,
+                "genes_in_cell": cell.genes_in_cell,
+                "sweep": self.sweep,
+            },
         )
         for name in _LAYOUT_ARRAYS:
             group.create_array(
                 name, data=np.asarray(getattr(cell, name), np.int32), compressors=_CODECS
             )
-        knockouts, responders = len(cell.knocked_out), len(cell.responders)
-        whole = {"fill_value": np.nan, "compressors": _CODECS,
-                 "config": {"write_empty_chunks": True}}  # fmt: skip
-        group.create_array(
-            SHIFTS,
-            shape=(len(self.knockout_fields), knockouts),
-            chunks=(len(self.knockout_fields), BLOCK),
-            dtype="float64",
-            dimension_names=("field", "knocked_out"),
-            attributes={"fields": list(self.knockout_fields)},
-            **whole,
-        )
-        if self._has_effects(cell):
+        for name, fields in ((SHIFTS, self.knockout_fields), (EFFECTS, self.effect_fields)):
+            if name == EFFECTS and not self._has_effects(cell):
+                continue
+            kind = self._kind(cell, name)
             group.create_array(
-                EFFECTS,
-                shape=(len(self.effect_fields), knockouts, responders),
-                # One file a block, in which each field can be read without the others.
-                shards=(len(self.effect_fields), BLOCK, responders),
-                chunks=(1, BLOCK, responders),
-                dtype="float32",
-                dimension_names=("field", "knocked_out", "responder"),
-                attributes={"fields": list(self.effect_fields)},
-                **whole,
+                name,
+                shape=kind["shape"],
+                chunks=kind["chunks"],
+                shards=kind["shards"],
+                dtype=kind["dtype"],
+                dimension_names=("field", "knocked_out", "responder")[: len(kind["shape"])],
+                attributes={"fields": list(fields)},
+                fill_value=np.nan,
+                compressors=_CODECS,
+                config={"write_empty_chunks": True},
             )
+
+    def _kind(self, cell: CellLayout, name: str) -> dict[str, Any]:
+        """Shape, pieces, type and fields of one of a cell's arrays."""
+        knockouts, responders = len(cell.knocked_out), len(cell.responders)
+        rows = min(BLOCK, knockouts)
+        if name == SHIFTS:
+            fields = len(self.knockout_fields)
+            return {
+                "shape": (fields, knockouts),
+                "chunks": (fields, rows),
+                "shards": None,
+                "dtype": "float64",
+                "fields": list(self.knockout_fields),
+            }
+        fields = len(self.effect_fields)
+        return {
+            "shape": (fields, knockouts, responders),
+            # One file a block, in which each field can be read without the others.
+            "chunks": (1, rows, responders),
+            "shards": (fields, rows, responders),
+            "dtype": "float32",
+            "fields": list(self.effect_fields),
+        }
 
 
 _LAYOUT_ARRAYS = ("knocked_out", "knocked_out_ranks", "responders", "responder_ranks")
+
+
+def _kind_of(array: zarr.Array) -> dict[str, Any]:
+    return {
+        "shape": array.shape,
+        "chunks": array.chunks,
+        "shards": array.shards,
+        "dtype": str(array.dtype),
+        "fields": array.attrs.get("fields"),
+    }
 
 
 @contextmanager
@@ -342,14 +379,15 @@ def _reading(place: Path) -> Iterator[None]:
     try:
         yield
     # A wrong checksum is a ValueError; a damaged zarr.json is that, KeyError or TypeError.
-    except (ValueError, KeyError, TypeError, RuntimeError, FileNotFoundError) as error:
+    # What a failing disk says is an OSError.
+    except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise DamagedChunkError(
             f"{place} is damaged ({str(error).splitlines()[0][:120]}); run the sweep's command "
             "again: it finds what is damaged and computes that anew."
         ) from error
 
 
-def _force_to_disk(path: Path) -> None:
+def force_to_disk(path: Path) -> None:
     """Make the system write a file and its name before anything else is done."""
     for place in (path, path.parent):
         with suppress(PermissionError):  # Windows opens no folders

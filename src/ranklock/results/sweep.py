@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import operator
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -72,17 +74,22 @@ class Sweep:
     def store(self) -> Store:
         """What is on the disk."""
         fields = self.manifest["fields"]
-        return Store(self.folder / STORE, tuple(fields["effects"]), tuple(fields["knockouts"]))
+        return Store(
+            self.folder / STORE,
+            tuple(fields["effects"]),
+            tuple(fields["knockouts"]),
+            digest_of(self.manifest["identity"]),
+        )
 
     @cached_property
     def genes(self) -> pd.DataFrame:
         """Genes by token: ``gene_id`` and ``symbol``."""
-        return pd.read_parquet(self.folder / GENES).set_index("token")
+        return _table(self.folder / GENES).set_index("token")
 
     @cached_property
     def cells(self) -> pd.DataFrame:
         """Metadata of the cells, by name."""
-        return pd.read_parquet(self.folder / CELLS)
+        return _table(self.folder / CELLS)
 
     def progress(self) -> tuple[int, int]:
         """Blocks that are there, and blocks in all."""
@@ -348,9 +355,9 @@ class Sweep:
     def _layout_of(self, cell: str | int) -> CellLayout:
         names = [str(name) for name in self.cells.index]
         index = names.index(cell) if cell in names else cell
-        if not isinstance(index, int) or index not in self.store.cells():
+        if isinstance(index, str) or operator.index(index) not in self.store.cells():
             raise InputError(f"{self.folder} holds nothing of a cell {cell!r}.")
-        return self._layout(index)
+        return self._layout(operator.index(index))
 
     def _knockouts_of(self, layout: CellLayout) -> pd.DataFrame:
         done = [np.arange(len(layout.knocked_out))[layout.rows(b)] for b in self.store.done(layout)]
@@ -396,6 +403,20 @@ class Sweep:
         read = self.manifest["asked"]["read"]
         if read not in (what, "both"):
             raise InputError(f"This sweep read {read} only (--read), not {what}.")
+
+
+def digest_of(identity: dict[str, Any]) -> str:
+    """Digest of what makes a sweep this one."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise OutputError(
+            f"{path} is missing or damaged; run the sweep's command again, which writes it anew."
+        ) from error
 
 
 def is_sweep(folder: str | Path) -> bool:
