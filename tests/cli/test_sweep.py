@@ -37,7 +37,7 @@ def call(place):
 
 def test_sweeps_says_the_plan_and_what_it_found(call, tmp_path):
     result = call("sweep", "--out", tmp_path / "run")
-    assert "Plan: 41 knock-outs in 3 cells × 4 arms = 167 forwards of 1 layers" in result.stderr
+    assert "Plan: 41 knock-outs in 3 cells × 4 arms = 167 forwards of 1 layer" in result.stderr
     assert "41 knock-outs in 3 cells, arms delete, hold, mask, shift: complete" in result.stdout
     assert "Artefact share of delete: " in result.stdout
     assert "Noise floor (float32): " in result.stdout

@@ -372,7 +372,6 @@ def test_what_a_kill_left_of_the_tables_is_cleared_up(tmp_path, model, cells):
     with pytest.raises(OutputError, match=r"genes\.parquet is missing or damaged; run the sweep's"):
         ranklock.read_sweep(tmp_path / "run").knockouts()
     sweep(cells, model, tmp_path / "run")
-    (tmp_path / "run" / ".locks" / "process-abc.lock").unlink()
     assert files(tmp_path / "run") == whole
 
 
@@ -460,8 +459,9 @@ def test_killed_twenty_times_it_ends_with_the_same_files(tmp_path, tiny_checkpoi
         here, done = 0, 0
         while True:
             process = start(tiny_checkpoint, out, LENGTHS, log)
-            wait_for(out, process)
-            process.join(draw.uniform(0.0, 0.25))
+            if draw.random() < 0.8:  # else it may be killed before it has done anything
+                wait_for(out, process)
+            process.join(draw.uniform(0.0, 0.4))
             if process.exitcode is not None:
                 assert process.exitcode == 0
                 break
@@ -478,11 +478,13 @@ def test_killed_twenty_times_it_ends_with_the_same_files(tmp_path, tiny_checkpoi
 
 
 def wait_for(out, process):
-    """Until a process has begun its work: most of its first second is spent on imports."""
-    known = set(out.rglob("*")) if out.exists() else set()
-    while process.exitcode is None:
-        if out.exists() and set(out.rglob("*")) - known:
-            return
+    """Until a process has begun to write: most of its first second is spent on imports."""
+
+    def results():
+        return {path for path in out.rglob("*") if ".locks" not in path.parts}
+
+    known = results()
+    while process.exitcode is None and not results() - known:
         time.sleep(0.005)
 
 
@@ -515,7 +517,7 @@ def test_a_cell_that_another_process_has_is_left_to_it(tmp_path, model, cells, c
 def test_the_plan_is_in_the_first_lines_and_in_the_manifest(tmp_path, model, cells, capsys):
     found = sweep(cells, model, tmp_path / "run", progress=True)
     first, second, *_ = capsys.readouterr().err.splitlines()
-    assert first == "Plan: 47 knock-outs in 3 cells × 4 arms = 191 forwards of 1 layers"
+    assert first == "Plan: 47 knock-outs in 3 cells × 4 arms = 191 forwards of 1 layer"
     assert "FLOP in float32 on cpu; memory: about" in second
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["plan"]["forwards"] == 191
     plan = ranklock.plan_sweep(cells, model)

@@ -104,6 +104,14 @@ def at_work(folder: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+def _forget_killed_processes(folder: Path) -> None:
+    """Take away the locks of processes that are no more: the system has let go of them."""
+    for path in (folder / LOCKS).glob("process-*.lock"):
+        with locked(path) as free:
+            if free:
+                path.unlink(missing_ok=True)
+
+
 def _remove(folder: Path, names: set[str]) -> None:
     """Take away what a sweep wrote; its manifest first, so that a kill leaves no whole sweep."""
     own = {STORE, LOCKS, GENES, CELLS, MEAN_EFFECTS, CELL_SHIFTS, MANIFEST}
@@ -197,6 +205,7 @@ def finish(folder: Path, *, progress: bool) -> None:
     with locked(found.store.locks / "sweep.lock", wait=_PATIENCE) as mine:
         if not mine:
             return
+        _forget_killed_processes(folder)
         found = read_sweep(folder)
         done, blocks = found.progress()
         read = found.manifest["asked"]["read"]

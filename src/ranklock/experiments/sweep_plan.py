@@ -200,7 +200,8 @@ class SweepPlan:
         disk = "" if folder is None else f" of {_size(_free_disk(folder))} free"
         lines = [
             f"Plan: {self.knockouts:,} knock-outs in {len(self.layouts):,} cells × "
-            f"{len(self.computed)} arms = {self.forwards:,} forwards of {self.depth} layers",
+            f"{len(self.computed)} arms = {self.forwards:,} forwards of {self.depth} "
+            + ("layer" if self.depth == 1 else "layers"),
             f"Work: {_count(self.flop)}FLOP in {self.precision} on {self.model.device}; memory: "
             f"about {_size(self.memory)} of {_size(free)} free; disk: about {_size(self.disk)}"
             + disk,
