@@ -8,7 +8,7 @@ import numpy as np
 
 from ranklock.arms import DECOMPOSITION_ARMS
 from ranklock.effects.distance import Numbers, distance_from
-from ranklock.engine.moments import CROSSED, Moments
+from ranklock.engine.moments import CROSSED, MASK_AND_HOLD, Moments, StateMoments
 
 
 def distances(moments: Moments, arm: str) -> Numbers:
@@ -30,6 +30,28 @@ def distances(moments: Moments, arm: str) -> Numbers:
 def displacements(moments: Moments, arm: str) -> Numbers:
     """Length of the displacement under one arm."""
     return np.asarray(np.sqrt(moments.moved[arm]))
+
+
+def approach(cell: Moments, states: StateMoments, arm: str) -> Numbers:
+    """How far the cell embedding turns towards each state, shape (knock-outs, states).
+
+    Notes
+    -----
+    cos(x + δ, g) − cos(x, g), which Geneformer calls the shift towards the goal state.
+    """
+    squared = cell.squared[:, None]
+    after = np.maximum(squared + (2.0 * cell.along[arm] + cell.moved[arm])[:, None], 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        turned = (states.before + states.along[arm]) / np.sqrt(after)
+        return np.asarray((turned - states.before / np.sqrt(squared)) / np.sqrt(states.squared))
+
+
+def mask_beyond_hold(moments: Moments) -> Numbers | None:
+    """‖δ_mask − δ_hold‖²: what the token in the gap does; None unless both arms were run."""
+    if MASK_AND_HOLD not in moments.crossed:
+        return None
+    squares = sum(moments.moved[arm] for arm in MASK_AND_HOLD)
+    return np.asarray(np.maximum(squares - 2.0 * moments.crossed[MASK_AND_HOLD], 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +88,7 @@ def split(moments: Moments) -> Split | None:
     With D = δ_delete: 2 φ_shift = δ_shift + D − δ_hold, 2 φ_removal = δ_hold + D − δ_shift and
     interaction = D − δ_hold − δ_shift, expanded into inner products.
     """
-    if not moments.crossed:
+    if not set(CROSSED) <= set(moments.crossed):
         return None
     hold, shift, total = (moments.moved[arm] for arm in DECOMPOSITION_ARMS)
     hold_shift, hold_total, shift_total = (moments.crossed[pair] for pair in CROSSED)

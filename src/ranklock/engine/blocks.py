@@ -16,7 +16,7 @@ from ranklock.engine.batches import usual_batch_size
 from ranklock.engine.first_layer import FirstLayer, first_layer
 from ranklock.engine.forward import Stretch, pack, run_layers
 from ranklock.engine.memory import in_batches, memory_errors
-from ranklock.engine.moments import Moments
+from ranklock.engine.moments import Moments, Numbers, StateMoments
 from ranklock.engine.readout import Measured, measure
 from ranklock.models import Model
 from ranklock.models.encoder import Encoder, encoder_of
@@ -61,11 +61,14 @@ class Reading:
         Whether the cell embedding is read.
     special_frame
         Whether that is ``<cls>``, which stands first, and not the mean over genes.
+    states
+        Embeddings of states that it may move towards, shape (states, width); none by default.
     """
 
     responders: Ranks
     cell: bool
     special_frame: bool
+    states: Numbers | None = None
 
     @property
     def first_token(self) -> bool:
@@ -192,7 +195,12 @@ def _measure_batch(
         _responder_of(block.knocked_out[part], reading),
         (before.first_token, first_tokens) if first_tokens else None,
         cell_is_mean=reading.cell and not reading.special_frame,
+        states=_on(encoder, reading.states),
     )
+
+
+def _on(encoder: Encoder, array: Numbers | None) -> Tensor | None:
+    return None if array is None else torch.from_numpy(array).to(encoder.device)
 
 
 def _states_read(
@@ -253,7 +261,15 @@ def _join(parts: Sequence[Measured]) -> Measured:
         )
 
     cells = [part.cell for part in parts if part.cell is not None]
+    states = [part.states for part in parts if part.states is not None]
     return Measured(
         joined([part.genes for part in parts], squared_too=False),
         joined(cells, squared_too=True) if cells else None,
+        StateMoments(
+            states[0].squared,
+            np.concatenate([m.before for m in states]),
+            {arm: np.concatenate([m.along[arm] for m in states]) for arm in states[0].along},
+        )
+        if states
+        else None,
     )

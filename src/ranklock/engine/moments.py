@@ -18,6 +18,7 @@ from ranklock.arms import DECOMPOSITION_ARMS
 
 Numbers = npt.NDArray[np.float64]
 CROSSED = tuple(combinations(DECOMPOSITION_ARMS, 2))
+MASK_AND_HOLD = ("hold", "mask")  # the same removal, with and without a token in the gap
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +34,30 @@ class Moments:
     moved
         Arm → ‖δ‖².
     crossed
-        Pair of arms, of those in ``CROSSED`` → ⟨δ, δ'⟩; empty unless all three arms of the
-        decomposition were run.
+        Pair of arms → ⟨δ, δ'⟩: those in ``CROSSED`` where all three arms of the decomposition
+        were run, and ``MASK_AND_HOLD`` where both were.
     """
 
     squared: Numbers
     along: Mapping[str, Numbers]
     moved: Mapping[str, Numbers]
     crossed: Mapping[tuple[str, str], Numbers]
+
+
+@dataclass(frozen=True, eq=False)
+class StateMoments:
+    """Inner products of cell embeddings with embeddings g of states, in float64.
+
+    Attributes
+    ----------
+    squared
+        ‖g‖², shape (states,).
+    before
+        ⟨x, g⟩ of the baseline, shape (knock-outs, states).
+    along
+        Arm → ⟨δ, g⟩, shape (knock-outs, states).
+    """
+
+    squared: Numbers
+    before: Numbers
+    along: Mapping[str, Numbers]

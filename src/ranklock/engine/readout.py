@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ranklock.engine.moments import CROSSED, Moments
+from ranklock.engine.moments import CROSSED, MASK_AND_HOLD, Moments, StateMoments
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +23,13 @@ class Measured:
         Of each responder, shape (knock-outs, responders); the knocked-out gene's own are zero.
     cell
         Of the cell embedding, shape (knock-outs,); None when it is not read.
+    states
+        Of the cell embedding with those of states; None when there are none.
     """
 
     genes: Moments
     cell: Moments | None
+    states: StateMoments | None = None
 
 
 def measure(
@@ -36,6 +39,7 @@ def measure(
     cell: tuple[Tensor, Mapping[str, Tensor]] | None,
     *,
     cell_is_mean: bool,
+    states: Tensor | None = None,
 ) -> Measured:
     """Inner products of the displacements of responders and of the cell embedding.
 
@@ -53,30 +57,33 @@ def measure(
         width), when that is the cell embedding.
     cell_is_mean
         Whether the mean over responders is.
+    states
+        Embeddings of states that the cell embedding may move towards, in float64, shape (states,
+        width).
     """
     index = torch.from_numpy(knocked_out).to(before.device)
     itself = torch.nonzero(index >= 0).squeeze(1)
     deltas = {}
-    for arm, states in after.items():
-        delta = states - before
+    for arm, moved in after.items():
+        delta = moved - before
         delta[itself, index[itself]] = 0.0
         deltas[arm] = delta
     genes = _moments(before, deltas)
-    whole = None
+    start = ends = None
     if cell is not None:
-        start, ends = cell
-        whole = _moments(
-            start.expand(len(index), -1), {arm: end.double() - start for arm, end in ends.items()}
-        )
+        at_baseline, after_all = cell
+        start = at_baseline.expand(len(index), -1)
+        ends = {arm: end.double() - at_baseline for arm, end in after_all.items()}
     elif cell_is_mean:
         others = (before.shape[0] - (index >= 0).double())[:, None]
         own = torch.zeros(len(index), before.shape[1], dtype=before.dtype, device=before.device)
         own[itself] = before[index[itself]]
-        whole = _moments(
-            (before.sum(0) - own) / others,
-            {arm: delta.sum(1) / others for arm, delta in deltas.items()},
-        )
-    return Measured(genes, whole)
+        start = (before.sum(0) - own) / others
+        ends = {arm: delta.sum(1) / others for arm, delta in deltas.items()}
+    if start is None or ends is None:
+        return Measured(genes, None)
+    approach = None if states is None else _state_moments(start, ends, states)
+    return Measured(genes, _moments(start, ends), approach)
 
 
 def _moments(before: Tensor, deltas: Mapping[str, Tensor]) -> Moments:
@@ -85,11 +92,18 @@ def _moments(before: Tensor, deltas: Mapping[str, Tensor]) -> Moments:
         return array
 
     complete = all(arm in deltas for pair in CROSSED for arm in pair)
+    pairs = (*CROSSED * complete, *(MASK_AND_HOLD,) * (set(MASK_AND_HOLD) <= set(deltas)))
     return Moments(
         squared=product(before, before),
         along={arm: product(delta, before) for arm, delta in deltas.items()},
         moved={arm: product(delta, delta) for arm, delta in deltas.items()},
-        crossed={
-            (one, other): product(deltas[one], deltas[other]) for one, other in CROSSED if complete
-        },
+        crossed={(one, other): product(deltas[one], deltas[other]) for one, other in pairs},
+    )
+
+
+def _state_moments(before: Tensor, deltas: Mapping[str, Tensor], states: Tensor) -> StateMoments:
+    return StateMoments(
+        squared=(states * states).sum(-1).cpu().numpy(),
+        before=(before @ states.T).cpu().numpy(),
+        along={arm: (delta @ states.T).cpu().numpy() for arm, delta in deltas.items()},
     )

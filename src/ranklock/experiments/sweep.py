@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ranklock.arms import DEFAULT_ARMS
 from ranklock.cells import Cells
 from ranklock.effects import step
-from ranklock.effects.moments import displacements, distances, split
+from ranklock.effects.moments import approach, displacements, distances, mask_beyond_hold, split
 from ranklock.engine.blocks import Baseline, measure_baseline, measure_block
 from ranklock.engine.moments import Numbers
 from ranklock.engine.readout import Measured
@@ -123,16 +124,50 @@ def sweep(
         cells, model, genes, arms,
         responders=responders, read=read, layer=layer, precision=precision,
     )  # fmt: skip
-    warn_of_backfill(plan.arms, cells, model, [layout.index for layout in plan.layouts])
-    folder = Path(out).resolve()
+    return run_sweep(
+        plan,
+        Path(out),
+        {
+            "genes": "all" if genes is None else [str(gene) for gene in genes],
+            "responders": "all" if responders is None else [str(gene) for gene in responders],
+        },
+        batch_size=batch_size,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def run_sweep(
+    plan: SweepPlan,
+    out: Path,
+    asked: Mapping[str, Any],
+    *,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Sweep:
+    """Do what a plan says, or what is left of it.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    out
+        Folder for the results.
+    asked
+        Names of the ``genes`` and ``responders`` that were asked for, for the manifest.
+    batch_size, overwrite, progress
+        As in :func:`sweep`.
+    """
+    warn_of_backfill(plan.arms, plan.cells, plan.model, [lay.index for lay in plan.layouts])
+    folder = out.resolve()
     asked = {
         "command": "sweep",
-        "genes": "all" if genes is None else [str(gene) for gene in genes],
-        "responders": "all" if responders is None else [str(gene) for gene in responders],
+        **asked,
         "arms": [arm.name for arm in plan.arms],
-        "read": read,
-        "layer": layer,
-        "precision": precision,
+        "read": plan.read,
+        "layer": plan.layer,
+        "precision": plan.precision,
         "backfill": any(arm.backfill for arm in plan.arms),
     }
     identity = identity_of(plan, asked)
@@ -194,6 +229,11 @@ def effects_of_block(
             effects |= {name: of_responders(getattr(parts, name)) for name in DECOMPOSED}
             for term in ("shift_along_total", "total_squared"):
                 numbers[term] = np.nansum(of_responders(getattr(parts, term)), axis=1)
+        beyond = mask_beyond_hold(measured.genes)
+        if "mask_squared" in plan.knockout_fields and beyond is not None:
+            numbers["mask_beyond_hold_squared"] = np.nansum(of_responders(beyond), axis=1)
+            moved = measured.genes.moved["mask"]
+            numbers["mask_squared"] = np.nansum(of_responders(moved), axis=1)
     if measured.cell is not None:
         for name, run in names.items():
             numbers[f"{name}_cell_shift"] = distances(measured.cell, run)
@@ -201,6 +241,13 @@ def effects_of_block(
         whole = split(measured.cell) if plan.decomposes else None
         if whole is not None:
             numbers["cell_shift_artefact_share"] = whole.artefact_share
+        if measured.states is not None:
+            for name, run in names.items():
+                towards = approach(measured.cell, measured.states, run)
+                numbers |= {
+                    f"{name}_towards_{state}": towards[:, column]
+                    for column, state in enumerate(plan.states)
+                }
     return effects, numbers
 
 

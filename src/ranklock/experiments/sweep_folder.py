@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import shutil
 import sys
@@ -14,13 +15,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ranklock.cells import Cells
 from ranklock.errors import InputError, OutputError
 from ranklock.experiments.noise import measure_noise
 from ranklock.experiments.provenance import provenance
 from ranklock.experiments.sweep_plan import SweepPlan
+from ranklock.results.files import write_whole
 from ranklock.results.folder import MANIFEST, system_reason
-from ranklock.results.store import STORE_VERSION, Store, force_to_disk, locked, store_format
+from ranklock.results.store import STORE_VERSION, Store, locked, store_format
 from ranklock.results.sweep import (
     CELL_SHIFTS,
     CELLS,
@@ -48,13 +52,22 @@ def identity_of(plan: SweepPlan, asked: Mapping[str, Any]) -> dict[str, Any]:
         "layer": plan.depth,
         # In their order, which is that of the stored fields.
         "arms": [[arm.name, arm.edit.name, arm.positions.name, arm.backfill] for arm in plan.arms],
-        "genes": _tokens(asked["genes"], plan.cells),
+        "genes": _digest_of_knockouts(plan),
         "responders": _tokens(asked["responders"], plan.cells),
         "what is read": asked["read"],
+        "states": asked.get("states", {}),
         "precision": plan.precision,
         "version of Ranklock": version("ranklock"),
         "store format": store_format(),
     }
+
+
+def _digest_of_knockouts(plan: SweepPlan) -> str:
+    digest = hashlib.sha256()
+    for layout in plan.layouts:
+        digest.update(f"{layout.index}\n".encode())
+        digest.update(np.ascontiguousarray(layout.knocked_out_ranks, dtype="<i4").tobytes())
+    return digest.hexdigest()
 
 
 def _tokens(asked: str | Sequence[str], cells: Cells) -> str | list[int]:
@@ -249,15 +262,7 @@ def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file that appears whole or not at all, whatever ends the process or the power."""
-    partial = path.parent / LOCKS / path.name
-    try:
-        write(partial)
-        force_to_disk(partial)
-        partial.replace(path)
-        force_to_disk(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, write, partial=path.parent / LOCKS / path.name)
 
 
 def bytes_in(folder: Path) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ranklock.arms import DECOMPOSITION_ARMS, DEFAULT_ARMS, Arm, ModelInput, apply, find_arms
 from ranklock.cells import Cells
@@ -58,6 +59,8 @@ class SweepPlan:
         Number format of the forwards.
     skipped
         For each gene that some cells cannot have knocked out, how many and why.
+    states
+        Name → embedding, shape (width,), of states that cells may move towards.
     """
 
     cells: Cells
@@ -69,6 +72,7 @@ class SweepPlan:
     depth: int
     precision: str
     skipped: list[dict[str, Any]]
+    states: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     @cached_property
     def computed(self) -> tuple[Arm, ...]:
@@ -91,9 +95,12 @@ class SweepPlan:
         if self.read != "cell":
             fields += [f"{n}_{side}" for n in names for side in ("before", "after")]
             fields += ["shift_along_total", "total_squared"] * self.decomposes
+            both = {"hold", "mask"} <= set(names)
+            fields += ["mask_beyond_hold_squared", "mask_squared"] * both
         if self.read != "genes":
             fields += [f"{n}_cell_{what}" for n in names for what in ("shift", "displacement")]
             fields += ["cell_shift_artefact_share"] * self.decomposes
+            fields += [f"{n}_towards_{state}" for n in names for state in self.states]
         return tuple(fields)
 
     @cached_property
@@ -168,7 +175,8 @@ class SweepPlan:
         frame = self.cells.special_frame
         mean = self.read != "genes" and not frame
         ranks = np.arange(layout.genes_in_cell) if mean else layout.responder_ranks
-        return Reading(ranks.astype(np.int64), self.read != "genes", frame)
+        states = np.stack(list(self.states.values())) if self.states else None
+        return Reading(ranks.astype(np.int64), self.read != "genes", frame, states)
 
     def block(self, layout: CellLayout, rows: slice, unperturbed: ModelInput) -> Block:
         """Inputs of some of a cell's knock-outs."""
@@ -293,16 +301,7 @@ def plan_sweep(
         When something does not fit: a gene that is unknown or in no cell, a vocabulary that
         belongs to another checkpoint, a layer, arm or precision that does not exist.
     """
-    chosen = find_arms(arms)
-    check_fit(cells, model, chosen)
-    depth = output_of_layer(model, layer)
-    if not model.device.startswith(("cpu", "cuda")):
-        raise OptionError(
-            f"Sweeps run on cpu and cuda, not on {model.device}: effects are summed in float64."
-        )
-    check_precision(precision, model.device)
-    if read not in READS:
-        raise OptionError(f"--read {read!r} is none of {', '.join(READS)}.")
+    check_fit(cells, model, find_arms(arms))
     skipped: list[dict[str, Any]] = []
     ranks_of: dict[int, list[int]] = {}
     if genes is None:
@@ -314,6 +313,51 @@ def plan_sweep(
         tasks, skipped = plan_knockouts(knockouts, cells, model)
         for task in tasks:
             ranks_of.setdefault(task.cell, []).append(task.ranks[0])
+    return plan_of_ranks(
+        cells, model, ranks_of, arms,
+        responders=responders, read=read, layer=layer, precision=precision, skipped=skipped,
+    )  # fmt: skip
+
+
+def plan_of_ranks(
+    cells: Cells,
+    model: Model,
+    ranks_of: Mapping[int, Sequence[int]],
+    arms: Sequence[str] = DEFAULT_ARMS,
+    *,
+    responders: Sequence[str | int] | None = None,
+    read: str = "both",
+    layer: int = -1,
+    precision: str = "float32",
+    skipped: Sequence[Mapping[str, Any]] = (),
+    states: Mapping[str, npt.NDArray[np.float64]] | None = None,
+) -> SweepPlan:
+    """Plan a sweep of the genes at given ranks of each cell.
+
+    Parameters
+    ----------
+    ranks_of
+        Row of a cell → ranks whose genes are knocked out.
+    cells, model, arms, responders, read, layer, precision
+        As in :func:`ranklock.sweep`.
+    skipped, states
+        As of the plan.
+
+    Raises
+    ------
+    InputError
+        When something does not fit.
+    """
+    chosen = find_arms(arms)
+    check_fit(cells, model, chosen)
+    depth = output_of_layer(model, layer)
+    if not model.device.startswith(("cpu", "cuda")):
+        raise OptionError(
+            f"Sweeps run on cpu and cuda, not on {model.device}: effects are summed in float64."
+        )
+    check_precision(precision, model.device)
+    if read not in READS:
+        raise OptionError(f"--read {read!r} is none of {', '.join(READS)}.")
     wanted = None
     if responders is not None:
         tokens = find_knockouts(responders, cells, together=False)
@@ -347,7 +391,10 @@ def plan_sweep(
             f"Nothing can be knocked out of, or read in, the cells chosen from {cells.source}: "
             + ("no cell has two genes." if wanted is None else "they lack the responders.")
         )
-    return SweepPlan(cells, model, chosen, tuple(layouts), read, layer, depth, precision, skipped)
+    return SweepPlan(
+        cells, model, chosen, tuple(layouts), read, layer, depth, precision,
+        [dict(entry) for entry in skipped], states or {},
+    )  # fmt: skip
 
 
 def duration(seconds: float) -> str:

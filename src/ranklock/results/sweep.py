@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ import psutil
 
 from ranklock.effects import NoiseFloor
 from ranklock.errors import InputError, OptionError, OutputError
+from ranklock.results.files import write_whole
 from ranklock.results.folder import MANIFEST, system_reason
 from ranklock.results.metadata import add_metadata
 from ranklock.results.running import RunningMoments
@@ -104,6 +104,20 @@ class Sweep:
             genes.update(layout.knocked_out.tolist())
             responders.update(layout.responders.tolist())
         return len(genes), len(responders)
+
+    def blocks(
+        self, fields: Sequence[str]
+    ) -> Iterator[tuple[CellLayout, slice, dict[str, npt.NDArray[np.float32]]]]:
+        """Effects block by block, in the order of :meth:`knockouts`.
+
+        Yields
+        ------
+        Layout of the cell, which of its knock-outs these are, and field → numbers of shape
+        (knock-outs, responders), in constant memory.
+        """
+        for layout in self._layouts():
+            for block in self.store.done(layout):
+                yield layout, layout.rows(block), self.store.effects(layout, block, fields)
 
     def knockouts(self) -> pd.DataFrame:
         """Every knock-out in every cell: one row each.
@@ -241,15 +255,13 @@ class Sweep:
         """
         path = Path(path)
         means = self.effects(min_cells=min_cells)
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            means.write_h5ad(partial, compression="gzip", compression_opts=1)
-            partial.replace(path)
+            write_whole(
+                path, lambda to: means.write_h5ad(to, compression="gzip", compression_opts=1)
+            )
         # h5py says RuntimeError of a disk that fills up while it closes a file.
         except (OSError, RuntimeError) as error:
             raise OutputError(f"{path} cannot be written ({system_reason(error)}).") from error
-        finally:
-            partial.unlink(missing_ok=True)
         return path
 
     def _averages(

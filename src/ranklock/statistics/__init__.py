@@ -1,0 +1,1 @@
+"""Statistics of effects, on plain arrays: intervals, change points, variance, tests, networks."""
