@@ -22,11 +22,18 @@ if TYPE_CHECKING:
     from ranklock.errors import OutputError as OutputError
     from ranklock.errors import RanklockError as RanklockError
     from ranklock.errors import RanklockWarning as RanklockWarning
+    from ranklock.experiments import audit as audit
+    from ranklock.experiments import audit_sweep as audit_sweep
     from ranklock.experiments import knockout as knockout
     from ranklock.experiments import plan_sweep as plan_sweep
     from ranklock.experiments import sweep as sweep
+    from ranklock.experiments.states import StateQuestion as StateQuestion
     from ranklock.models import Model as Model
     from ranklock.models import load_model as load_model
+    from ranklock.network import Network as Network
+    from ranklock.network import read_network as read_network
+    from ranklock.questions.folder import Audit as Audit
+    from ranklock.questions.folder import read_audit as read_audit
     from ranklock.results.sweep import Sweep as Sweep
     from ranklock.results.sweep import read_sweep as read_sweep
     from ranklock.run import Run as Run
@@ -40,21 +47,28 @@ __version__ = version("ranklock")
 # Loaded when first used, so that `import ranklock` stays quick and never imports torch.
 _HOME = {
     "ARMS": "arms",
+    "Audit": "questions.folder",
     "Cells": "cells",
     "InputError": "errors",
     "Model": "models",
+    "Network": "network",
     "OutputError": "errors",
     "RanklockError": "errors",
     "RanklockWarning": "errors",
     "Run": "run",
     "Selection": "cells",
+    "StateQuestion": "experiments.states",
     "Sweep": "results.sweep",
     "Vocabulary": "vocabulary",
+    "audit": "experiments",
+    "audit_sweep": "experiments",
     "demo": "",
     "knockout": "experiments",
     "load_model": "models",
     "plan_sweep": "experiments",
+    "read_audit": "questions.folder",
     "read_cells": "cells",
+    "read_network": "network",
     "read_run": "run",
     "read_sweep": "results.sweep",
     "read_vocabulary": "vocabulary",

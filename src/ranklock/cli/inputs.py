@@ -98,3 +98,14 @@ def genes_of(named: Sequence[str] | None, listed: Path | None) -> list[str] | No
             raise InputError(f"{listed} names no gene; write one a line.")
         genes += [gene for gene in found if gene]
     return genes or None
+
+
+def use_threads(threads: int | None) -> None:
+    """Set the number of CPU threads; as torch finds them without."""
+    if threads is None:
+        return
+    if threads < 1:
+        raise typer.BadParameter("--threads is at least 1.")
+    import torch
+
+    torch.set_num_threads(threads)

@@ -98,6 +98,19 @@ Device = Annotated[
     str | None,
     option(EXPERIMENT, "Torch device. Default: cuda where there is one, else cpu.", "--device"),
 ]
+Precision = Annotated[
+    str,
+    option(
+        EXPERIMENT,
+        "Number format of the forwards: float32; tf32, bfloat16, float16 where the device has "
+        "them. The measured noise floor says what it costs.",
+        "--precision",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    option(EXPERIMENT, "CPU threads. Default: as torch finds them.", "--threads"),
+]
 Out = Annotated[Path, option(RESULTS, "Folder to write the run to.", "--out")]
 Overwrite = Annotated[
     bool, option(RESULTS, "Replace the run that is in the folder already.", "--overwrite")

@@ -7,37 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ranklock.cli.inputs import CellOptions, genes_of, read_inputs
-from ranklock.cli.options import (
-    ARMS_HELP,
-    EXIT_CODES,
-    EXPERIMENT,
-    RESULTS,
-    USUAL_ARMS,
-    ArmNames,
-    Backfill,
-    Cell,
-    CellRange,
-    CellsFile,
-    CountsLayer,
-    Device,
-    GeneColumn,
-    Json,
-    LayerNumber,
-    ModelName,
-    Out,
-    Overwrite,
-    Sample,
-    Seed,
-    Values,
-    VocabularyFile,
-    Where,
-    arm_names,
-    option,
-    print_json,
-    reported,
-    stage,
-)
+from ranklock.cli import options as o
+from ranklock.cli.inputs import CellOptions, genes_of, read_inputs, use_threads
 
 SWEEP_EPILOG = (
     "**Examples**\n\n"
@@ -47,12 +18,12 @@ SWEEP_EPILOG = (
     "A list of transcription factors in all NK cells, cell shifts only:\n\n"
     "    ranklock sweep cells.h5ad --model ./checkpoint --vocabulary dictionaries/ \\\n"
     "        --gene-list factors.txt --where cell_type=NK --read cell --out factors\n\n"
-    "Then look: **ranklock show genome-wide**\n\n" + ARMS_HELP + EXIT_CODES
+    "Then look: **ranklock show genome-wide**\n\n" + o.ARMS_HELP + o.EXIT_CODES
 )
 PLAN_EPILOG = (
     "**Example**\n\n"
     "    ranklock plan cells.h5ad --model ./checkpoint --vocabulary dictionaries/ --sample 20\n\n"
-    + EXIT_CODES
+    + o.EXIT_CODES
 )
 
 Genes = Annotated[
@@ -68,66 +39,54 @@ GeneList = Annotated[
 ]
 Responders = Annotated[
     list[str] | None,
-    option(RESULTS, "Gene whose effects are stored; repeat it. Default: all.", "--responder"),
+    o.option(o.RESULTS, "Gene whose effects are stored; repeat it. Default: all.", "--responder"),
 ]
 ResponderList = Annotated[
     Path | None,
-    option(RESULTS, "File that names them, one a line.", "--responder-list"),
+    o.option(o.RESULTS, "File that names them, one a line.", "--responder-list"),
 ]
+WouldGoTo = Annotated[Path, o.option(o.RESULTS, "Folder that the results would go to.", "--out")]
 Read = Annotated[
     str,
-    option(EXPERIMENT, "What to read: genes (effects), cell (cell shifts) or both.", "--read"),
+    o.option(o.EXPERIMENT, "What to read: genes (effects), cell (cell shifts) or both.", "--read"),
 ]
-Precision = Annotated[
-    str,
-    option(
-        EXPERIMENT,
-        "Number format of the forwards: float32; tf32, bfloat16, float16 where the device has "
-        "them. The measured noise floor says what it costs.",
-        "--precision",
-    ),
-]
-Threads = Annotated[
-    int | None,
-    option(EXPERIMENT, "CPU threads. Default: as torch finds them.", "--threads", ),
-]  # fmt: skip
 
 
 def sweep(
-    cells: CellsFile,
-    model: ModelName,
-    out: Out,
+    cells: o.CellsFile,
+    model: o.ModelName,
+    out: o.Out,
     gene: Genes = None,
     gene_list: GeneList = None,
-    vocabulary: VocabularyFile = None,
-    cell: Cell = None,
-    cell_range: CellRange = None,
-    where: Where = None,
-    sample: Sample = None,
-    seed: Seed = 0,
-    values: Values = "counts",
-    counts_layer: CountsLayer = None,
-    gene_column: GeneColumn = None,
-    arms: ArmNames = USUAL_ARMS,
-    backfill: Backfill = False,
-    layer: LayerNumber = -1,
+    vocabulary: o.VocabularyFile = None,
+    cell: o.Cell = None,
+    cell_range: o.CellRange = None,
+    where: o.Where = None,
+    sample: o.Sample = None,
+    seed: o.Seed = 0,
+    values: o.Values = "counts",
+    counts_layer: o.CountsLayer = None,
+    gene_column: o.GeneColumn = None,
+    arms: o.ArmNames = o.USUAL_ARMS,
+    backfill: o.Backfill = False,
+    layer: o.LayerNumber = -1,
     read: Read = "both",
-    precision: Precision = "float32",
-    device: Device = None,
-    threads: Threads = None,
+    precision: o.Precision = "float32",
+    device: o.Device = None,
+    threads: o.Threads = None,
     responder: Responders = None,
     responder_list: ResponderList = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
 ) -> None:
     """Knock out every gene of each cell, one by one, and store what moves.
 
     Results go to disk as they come. Killed or stopped, the same command goes on where it was; it
     also finds and mends what was damaged. Several processes may work on one folder.
     """
-    with reported("what was done is kept; the same command goes on from there"):
-        _use_threads(threads)
-        names, genes = arm_names(arms, backfill), genes_of(gene, gene_list)
+    with o.reported("what was done is kept; the same command goes on from there"):
+        use_threads(threads)
+        names, genes = o.arm_names(arms, backfill), genes_of(gene, gene_list)
         responders = genes_of(responder, responder_list)
         chosen, loaded = read_inputs(
             CellOptions(
@@ -143,7 +102,7 @@ def sweep(
         from ranklock.experiments import sweep as run_sweep
         from ranklock.report.text import describe_sweep
 
-        stage(f"Sweeping with {loaded!r}")
+        o.stage(f"Sweeping with {loaded!r}")
         found = run_sweep(
             chosen,
             loaded,
@@ -157,43 +116,45 @@ def sweep(
             overwrite=overwrite,
         )
         if as_json:
-            print_json(found.manifest, out)
+            o.print_json(found.manifest, out)
         else:
             typer.echo("\n".join(describe_sweep(found)))
 
 
 def plan(
-    cells: CellsFile,
-    model: ModelName,
+    cells: o.CellsFile,
+    model: o.ModelName,
     gene: Genes = None,
     gene_list: GeneList = None,
-    vocabulary: VocabularyFile = None,
-    cell: Cell = None,
-    cell_range: CellRange = None,
-    where: Where = None,
-    sample: Sample = None,
-    seed: Seed = 0,
-    values: Values = "counts",
-    counts_layer: CountsLayer = None,
-    gene_column: GeneColumn = None,
-    arms: ArmNames = USUAL_ARMS,
-    backfill: Backfill = False,
-    layer: LayerNumber = -1,
+    vocabulary: o.VocabularyFile = None,
+    cell: o.Cell = None,
+    cell_range: o.CellRange = None,
+    where: o.Where = None,
+    sample: o.Sample = None,
+    seed: o.Seed = 0,
+    values: o.Values = "counts",
+    counts_layer: o.CountsLayer = None,
+    gene_column: o.GeneColumn = None,
+    arms: o.ArmNames = o.USUAL_ARMS,
+    backfill: o.Backfill = False,
+    layer: o.LayerNumber = -1,
     read: Read = "both",
-    precision: Precision = "float32",
-    device: Device = None,
-    threads: Threads = None,
+    precision: o.Precision = "float32",
+    device: o.Device = None,
+    threads: o.Threads = None,
     responder: Responders = None,
     responder_list: ResponderList = None,
-    out: Annotated[Path, option(RESULTS, "Folder that the results would go to.", "--out")] = Path(),
+    out: Annotated[
+        Path, o.option(o.RESULTS, "Folder that the results would go to.", "--out")
+    ] = Path(),
 ) -> None:
     """Say what a sweep takes: forwards, operations, memory, disk and, measured, time.
 
     Takes the options of **ranklock sweep**; runs some knock-outs of one cell and writes nothing.
     """
-    with reported():
-        _use_threads(threads)
-        names, genes = arm_names(arms, backfill), genes_of(gene, gene_list)
+    with o.reported():
+        use_threads(threads)
+        names, genes = o.arm_names(arms, backfill), genes_of(gene, gene_list)
         responders = genes_of(responder, responder_list)
         chosen, loaded = read_inputs(
             CellOptions(
@@ -220,16 +181,6 @@ def plan(
         )
         typer.echo("\n".join(planned.describe(folder=out)))
         planned.check_fits(out)
-        stage("Measuring some knock-outs")
+        o.stage("Measuring some knock-outs")
         rate = planned.measure_rate()
         typer.echo(planned.describe(rate=rate, folder=out)[-1])
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    if threads < 1:
-        raise typer.BadParameter("--threads is at least 1.")
-    import torch
-
-    torch.set_num_threads(threads)

@@ -1,0 +1,193 @@
+"""``ranklock audit``."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ranklock.cli import options as o
+from ranklock.cli.inputs import CellOptions, read_inputs, use_threads
+from ranklock.errors import OptionError
+from ranklock.questions.budget import DEFAULT_BUDGET, parse_budget
+
+if TYPE_CHECKING:
+    from ranklock.experiments.states import StateQuestion
+    from ranklock.questions.folder import Audit
+
+AUDIT_EPILOG = (
+    "**The five questions**: is there a step, and at which ranks? with all genes, or particular "
+    "genes? does it bias cell shifts and rankings? does `<mask>` or the attention mask cure it? "
+    "are the genes that then change most linked to the one knocked out?\n\n"
+    "**Examples**\n\n"
+    "50 random cells, ten minutes:\n\n"
+    "    ranklock audit cells.h5ad --model ./checkpoint --vocabulary dictionaries/ \\\n"
+    "        --sample 50 --budget 10m --out audit\n\n"
+    "With known links and a goal state:\n\n"
+    "    ranklock audit cells.h5ad --model ./checkpoint --vocabulary dictionaries/ \\\n"
+    "        --network links.csv --state-key cell_type --start Naive --goal Memory --out audit\n\n"
+    "A sweep that is there, without another forward:\n\n"
+    "    ranklock audit genome-wide --out genome-wide-audit\n\n" + o.ARMS_HELP + o.EXIT_CODES
+)
+
+STATES, REPORT = "Goal state", "The report"
+
+Cells = Annotated[
+    Path,
+    typer.Argument(
+        help="Cells: .h5ad (raw counts), .dataset folder, or .parquet (input_ids). Or the folder "
+        "of a sweep, which needs no model."
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Checkpoint: a folder, or owner/model[/subfolder][@revision] on the hub."
+    ),
+]
+BudgetText = Annotated[
+    str,
+    o.option(
+        o.EXPERIMENT,
+        "What to spend: forwards, as 4000, or time, as 90s, 10m, 2h. Fewer cells are taken where "
+        "each would get fewer than 24 knock-outs.",
+        "--budget",
+    ),
+]
+NetworkFile = Annotated[
+    str | None,
+    o.option(
+        o.EXPERIMENT,
+        "Known links: a .csv, .tsv or .parquet with columns source and target (Ensembl IDs or "
+        "symbols), or collectri, which decoupler fetches. Half of the knock-outs are then of its "
+        "regulators.",
+        "--network",
+    ),
+]
+StateKey = Annotated[
+    str | None, o.option(STATES, "Column of obs that holds the cells' state.", "--state-key")
+]
+Start = Annotated[str | None, o.option(STATES, "State of the cells that are audited.", "--start")]
+Goal = Annotated[str | None, o.option(STATES, "State that they may move towards.", "--goal")]
+FigureFiles = Annotated[
+    str | None,
+    o.option(
+        REPORT,
+        "Also write the figures as files: png, svg, or png,svg (pip install 'ranklock[figures]' "
+        "and Chrome or Chromium).",
+        "--figures",
+    ),
+]
+Open = Annotated[bool, o.option(REPORT, "Open the report in a browser.", "--open")]
+
+
+def audit(
+    cells: Cells,
+    out: o.Out,
+    model: ModelName = None,
+    vocabulary: o.VocabularyFile = None,
+    budget: BudgetText = DEFAULT_BUDGET,
+    network: NetworkFile = None,
+    cell: o.Cell = None,
+    cell_range: o.CellRange = None,
+    where: o.Where = None,
+    sample: o.Sample = None,
+    seed: o.Seed = 0,
+    values: o.Values = "counts",
+    counts_layer: o.CountsLayer = None,
+    gene_column: o.GeneColumn = None,
+    state_key: StateKey = None,
+    start: Start = None,
+    goal: Goal = None,
+    arms: o.ArmNames = o.USUAL_ARMS,
+    layer: o.LayerNumber = -1,
+    precision: o.Precision = "float32",
+    device: o.Device = None,
+    threads: o.Threads = None,
+    figures: FigureFiles = None,
+    open_report: Open = False,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+) -> None:
+    """Answer the five questions about the rank shift on your cells, in a report.
+
+    Knocks genes out at ranks spread over each cell, under every arm, and writes report.html,
+    audit.json, tables/ and sweep/ into the folder given by --out. Stopped, the same command goes
+    on where it was.
+    """
+    with o.reported("what was done is kept; the same command goes on from there"):
+        use_threads(threads)
+        from ranklock.experiments import audit as run_audit
+        from ranklock.experiments import audit_sweep
+        from ranklock.network import read_network
+        from ranklock.report.files import check_formats
+        from ranklock.results.sweep import is_sweep, read_sweep
+
+        formats = check_formats([part.strip() for part in figures.split(",")] if figures else [])
+        parse_budget(budget)
+        states = _states(state_key, start, goal)
+        links = None if network is None else read_network(network)
+        if is_sweep(cells):
+            if model is not None or states is not None:
+                raise OptionError(f"{cells} is a sweep: its model and states are what they were.")
+            found = audit_sweep(
+                read_sweep(cells), out, network=links, seed=seed, figures=formats,
+                overwrite=overwrite,
+            )  # fmt: skip
+        else:
+            if model is None:
+                raise OptionError("Name a checkpoint with --model; only a sweep needs none.")
+            names = o.arm_names(arms, backfill=False)
+            chosen, loaded = read_inputs(
+                CellOptions(
+                    cells, cell, cell_range, where, sample, seed, values, counts_layer, gene_column
+                ),
+                model,
+                vocabulary,
+                device=device,
+                arms=names,
+                layer=layer,
+                genes=[],
+            )
+            o.stage(f"Auditing {loaded!r}")
+            found = run_audit(
+                chosen,
+                loaded,
+                out,
+                budget=budget,
+                seed=seed,
+                arms=names,
+                layer=layer,
+                states=states,
+                network=links,
+                precision=precision,
+                figures=formats,
+                overwrite=overwrite,
+            )
+        if as_json:
+            o.print_json(found.content, out)
+        else:
+            typer.echo("\n".join(describe_audit(found)))
+        if open_report:
+            webbrowser.open(found.report.resolve().as_uri())
+
+
+def describe_audit(found: Audit) -> list[str]:
+    """The verdict, a line a question, and where the report is."""
+    lines = [
+        f"{number}. {entry['asks']}\n   {entry['answer']}"
+        for number, entry in enumerate(found.content["verdict"], start=1)
+    ]
+    return [*lines, f"Report:  {found.report}", f"Numbers: {found.folder / 'audit.json'}"]
+
+
+def _states(key: str | None, start: str | None, goal: str | None) -> StateQuestion | None:
+    from ranklock.experiments.states import StateQuestion
+
+    if key is None and start is None and goal is None:
+        return None
+    if key is None or start is None or goal is None:
+        raise OptionError("--state-key, --start and --goal go together.")
+    return StateQuestion(key, start, goal)
