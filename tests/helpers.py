@@ -99,3 +99,55 @@ def plain_forward(
             output_hidden_states=True,
         )
     return out.hidden_states[model.config.num_hidden_layers + layer][0].numpy()
+
+
+def checkpoint_with_links(
+    folder: Path, source: int, targets: list[int], *, tokens: int, positions: int
+) -> Path:
+    """A random checkpoint in whose first layer a few genes attend to one other gene, and strongly.
+
+    One input dimension says "is the source" and one "is a target"; a head matches the two, and
+    carries what it finds to the targets. So removing the source truly moves those targets.
+    """
+    checkpoint(folder, tokens=tokens, positions=positions, layers=2, width=32, heads=2, spread=0.02)
+    model = BertForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        words = model.bert.embeddings.word_embeddings.weight
+        for table in (words, model.bert.embeddings.position_embeddings.weight):
+            table[:, :2] = 0.0
+        model.bert.embeddings.token_type_embeddings.weight[:, :2] = 0.0
+        words[source, 0] = 0.4
+        words[targets, 1] = 0.4
+        attention = model.bert.encoder.layer[0].attention
+        attention.self.query.weight[0] = 0.0
+        attention.self.query.weight[0, 1] = 2.0
+        attention.self.query.bias[0] = -5.0  # so that other genes look away from the source
+        attention.self.key.weight[0] = 0.0
+        attention.self.key.weight[0, 0] = 2.0
+        attention.self.value.weight[1] = 0.0
+        attention.self.value.weight[1, 0] = 0.01  # less than the rank shift moves them
+        attention.output.dense.weight[:, 1] = torch.randn(32)
+    model.save_pretrained(folder)
+    return folder
+
+
+def with_smooth_positions(folder: Path, seed: int = 0) -> Path:
+    """Give a checkpoint a position table without jumps, as long pretraining leaves it."""
+    model = BertForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        table = model.bert.embeddings.position_embeddings.weight
+        torch.manual_seed(seed)
+        walk = torch.randn_like(table).cumsum(0)
+        table[:] = walk * table.std() / walk.std()
+    model.save_pretrained(folder)
+    return folder
+
+
+def with_constant_positions(folder: Path) -> Path:
+    """Give a checkpoint one position embedding for all positions."""
+    model = BertForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        table = model.bert.embeddings.position_embeddings.weight
+        table[:] = table[0].clone()
+    model.save_pretrained(folder)
+    return folder
