@@ -37,3 +37,29 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "cuda" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.fixture(scope="session")
+def tiny_audit(tiny_checkpoint, tmp_path_factory):
+    """An audit of four cells with a network and a goal state, on the tiny checkpoint."""
+    import pandas as pd
+
+    import ranklock
+    from ranklock.network import Network
+
+    cells = helpers.cells_of([50, 50, 45, 40, 50, 30], helpers.vocabulary(55))
+    cells.obs["state"] = ["start"] * 4 + ["goal"] * 2
+    symbols = [cells.vocabulary.symbol(token) for token in sorted(cells.vocabulary.genes)]
+    edges = pd.DataFrame(
+        [(s, t, 1.0) for i, s in enumerate(symbols[:6]) for t in symbols[10 + i :: 3]],
+        columns=["source", "target", "weight"],
+    )
+    return ranklock.audit(
+        cells,
+        ranklock.load_model(str(tiny_checkpoint), device="cpu"),
+        tmp_path_factory.mktemp("tiny") / "audit",
+        budget=480,
+        states=ranklock.StateQuestion("state", "start", "goal"),
+        network=Network(edges, "made-up links", "0"),
+        progress=False,
+    )

@@ -39,7 +39,7 @@ from ranklock.cli.options import (
     reported,
     stage,
 )
-from ranklock.errors import RanklockWarning
+from ranklock.errors import OutputError, RanklockWarning
 
 KNOCKOUT_EPILOG = (
     "**Examples**\n\n"
@@ -125,27 +125,33 @@ def demo(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Knock PU.1 (SPI1) out of real monocytes, with a small model that comes with the package.
+    """Knock PU.1 (SPI1) out of real monocytes, and audit them, with a small model of our own.
 
     700 blood cells × 765 genes of 10x Genomics and a BERT trained on them; nothing is fetched.
     """
     from ranklock import demo as embedded
-    from ranklock.demo.story import DEMO_GENE, demo_cells, tell
+    from ranklock.demo.story import DEMO_GENE, demo_audit, demo_cells, tell
     from ranklock.experiments import knockout as run_knockout
     from ranklock.models import load_model
+    from ranklock.questions.folder import is_audit
     from ranklock.results import check_folder
 
-    with reported():
-        check_folder(out, overwrite=overwrite)
+    folder, audited = out / "knockout", out / "audit"
+    with reported("what was done is kept"):
+        check_folder(folder, overwrite=overwrite)
+        if is_audit(audited) and not overwrite:
+            raise OutputError(f"{audited} is there already; replace it with --overwrite.")
         with warnings.catch_warnings():
             # Which of the demo's cells have the gene is part of its story, not a caution.
             warnings.simplefilter("ignore", RanklockWarning)
             run = run_knockout(demo_cells(), load_model(embedded.model_folder()), [DEMO_GENE])
-        run.save(out, overwrite=overwrite)
+        run.save(folder, overwrite=overwrite)
+        found = demo_audit(audited, overwrite=overwrite)
     if as_json:
         print_json(run.manifest, out)
     else:
-        typer.echo("\n".join([*tell(run), *_written(out)]))
+        report = f"Report:  {found.report} (the five questions, answered on these cells)"
+        typer.echo("\n".join([*tell(run), *_written(folder), report]))
 
 
 def print_summary(manifest: dict[str, Any], out: Path) -> None:

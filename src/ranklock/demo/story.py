@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranklock.cells import Cells, Selection, read_cells
-from ranklock.demo import cells_file, vocabulary_file
+from ranklock.demo import cells_file, model_folder, vocabulary_file
+from ranklock.experiments.audit import audit
+from ranklock.experiments.states import StateQuestion
+from ranklock.models import load_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ranklock.questions.folder import Audit
     from ranklock.run import Run
 
 DEMO_GENE = "SPI1"
 DEMO_CELL_TYPE = "CD14+ Monocyte"
+DEMO_GOAL = "Dendritic"
 STEP = 2.0  # called a step when genes after the rank move this many times as far as those before
 
 
@@ -21,6 +28,17 @@ def demo_cells() -> Cells:
     """CD14+ monocytes of the demo, those the model was trained on and those held out."""
     return read_cells(
         cells_file(), vocabulary_file(), select=Selection(where={"cell_type": (DEMO_CELL_TYPE,)})
+    )
+
+
+def demo_audit(out: Path, *, overwrite: bool = False) -> Audit:
+    """The five questions on the demo's monocytes, with dendritic cells as their goal."""
+    return audit(
+        read_cells(cells_file(), vocabulary_file()),
+        load_model(model_folder()),
+        out,
+        states=StateQuestion("cell_type", DEMO_CELL_TYPE, DEMO_GOAL),
+        overwrite=overwrite,
     )
 
 

@@ -211,7 +211,11 @@ def _of_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Verdict:
     tones = {"cured": "good", "unbiased": "good", "cures differ": "mixed", "not cured": "bad"}
     begin = {"cured": "Yes. ", "cures differ": "Yes, but. ", "not cured": "No. "}
     number, found = "", ""
-    cures = [arm for arm in (REFERENCE, "mask") if step is not None and arm in step.arms]
+    cures = [
+        arm
+        for arm in (REFERENCE, "mask")
+        if step is not None and arm in step.arms and np.isfinite(step.arms[arm].superiority.value)
+    ]
     if step is not None and cures:
         each = [f"{shown(step.arms[arm].superiority)} under {arm}" for arm in cures]
         found = f"The probability of moving further below the gene is {', '.join(each)}. "

@@ -141,7 +141,8 @@ def recommend(arms: dict[str, ArmCompared]) -> tuple[str, str]:
     delete = arms.get("delete")
     if delete is None or delete.has_step is None:
         return "unknown", (
-            "No recommendation: it needs effects under delete, and enough knock-outs for intervals."
+            "Nothing is recommended: that needs effects under delete, in enough knock-outs for "
+            "intervals."
         )
     share = delete.artefact_share
     if not (delete.has_step or share.low > BIASED):

@@ -351,7 +351,7 @@ def _knockouts(measured: Measurements, answers: Answers) -> BigTable:
         "artefact_share": "Part of the squared movement under delete that is rank shift",
         "q": "False-discovery rate of the departure",
     }
-    named = not (table["gene"] == table["gene_id"]).all()
+    named = not (table["gene"].astype(str) == table["gene_id"].astype(str)).all()
     first = ["gene", *["gene_id"] * named]
     kept = first + [
         name
