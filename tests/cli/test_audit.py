@@ -1,12 +1,14 @@
 import json
 import shutil
 
+import jsonschema
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import ranklock
 from ranklock.cli import app
+from ranklock.questions.content import schema
 from ranklock.vocabulary import write_vocabulary
 from tests import helpers
 
@@ -40,7 +42,7 @@ def test_the_five_answers_are_printed_and_written(run, tmp_path):
 
 def test_json_is_json_alone(run):
     result = run("--budget", "100", "--json")
-    assert json.loads(result.stdout)["format"] == "ranklock-audit"
+    jsonschema.validate(json.loads(result.stdout), schema())
 
 
 def test_states_and_network(run, tmp_path):
@@ -81,9 +83,12 @@ def test_a_sweep_needs_no_model(run, tmp_path, tiny_checkpoint):
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 0, result.output
     assert ranklock.read_audit(tmp_path / "audit").content["sample"]["knockouts"] == 50
-    result = CliRunner().invoke(app, [*call, "--model", str(tiny_checkpoint)])
-    assert result.exit_code == 2
-    assert "is a sweep" in result.stderr
+    for option in (["--model", str(tiny_checkpoint)], ["--budget", "10"], ["--arms", "hold"],
+                   ["--cells", "0:1"], ["--layer", "0"], ["--where", "x=y"]):  # fmt: skip
+        result = CliRunner().invoke(app, [*call, *option])
+        assert result.exit_code == 2
+        assert "is a sweep, whose cells, model and options are what they were" in result.stderr
+        assert f"leave out {option[0]}" in result.stderr
     result = CliRunner().invoke(
         app, ["audit", str(tmp_path / "cells.parquet"), "--out", str(tmp_path / "x")]
     )

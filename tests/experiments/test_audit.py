@@ -129,7 +129,12 @@ def test_small_inputs_give_a_shorter_report(model, vocabulary, tmp_path, lengths
     verdict = found.verdict["answer"]
     if max(lengths) <= 10:
         assert verdict["step"].startswith("Not answered")
-        assert verdict["arms"].startswith("Nothing is recommended")
+        assert (
+            "recommended" in verdict["arms"]
+            or "was run beside it" in verdict["arms"]
+            or ("leave open" in verdict["arms"])
+        )
+        assert not verdict["arms"].startswith("Yes")
     if len(lengths) == 1:
         assert "One cell" in found.content["sample"]["uncertain"][0]
         assert "one cell" in verdict["genes"] or verdict["genes"].startswith("Not answered")
@@ -158,7 +163,8 @@ def test_cells_between_special_tokens(tmp_path):
 def test_any_choice_of_arms(model, vocabulary, tmp_path, arms):
     cells = helpers.cells_of([40, 50, 40], vocabulary)
     found = audit(cells, model, tmp_path / "out", arms=arms)
-    assert set(found.content["step"]["arms"]) == set(arms)
+    runs = {"hold" if arm == "attention-mask" else arm for arm in arms}
+    assert set(found.content["step"]["arms"]) == runs
     if "delete" not in arms:
         assert found.content["arms"]["outcome"] == "unknown"
 
@@ -170,7 +176,7 @@ def test_a_budget_is_kept_and_the_uncertainty_said(model, vocabulary, tmp_path, 
     sample = found.content["sample"]
     assert sample["knockouts"] <= most
     if sample["knockouts"] < 200:
-        assert any("were knocked out, one a stretch" in text for text in sample["uncertain"])
+        assert any("were knocked out: those" in text for text in sample["uncertain"])
 
 
 def test_a_sweep_is_audited_without_a_forward(model, vocabulary, tmp_path, monkeypatch):

@@ -20,13 +20,17 @@ def arm(step, share=NOTHING, agreement=0.95, rho=0.0, explained=0.0):
 STEP = ArmStep(estimate(0.9), estimate(2.0), estimate(1.0), estimate(0.8), 0.8, 0.05, "large")
 
 
-def test_a_step_needs_all_three_signs_of_it():
-    assert has_step(STEP)
-    assert not has_step(replace(STEP, size="none"))
-    assert not has_step(replace(STEP, size="reversed"))
-    assert not has_step(replace(STEP, jump=estimate(0.005)))
-    assert not has_step(replace(STEP, located=estimate(0.05)))
-    assert has_step(replace(STEP, size="unknown")) is None
+def test_a_step_is_there_is_not_or_is_not_certain():
+    assert has_step(STEP) is True
+    # No jump, or no gene further: none, whatever else.
+    assert has_step(replace(STEP, jump=estimate(0.02, 0.05))) is False
+    assert has_step(replace(STEP, superiority=estimate(0.5, 0.05))) is False
+    assert has_step(replace(STEP, superiority=estimate(0.1), jump=estimate(0.0, 0.05))) is False
+    # An interval that is wide is no evidence, neither of a step nor of none.
+    assert has_step(replace(STEP, jump=estimate(0.9, 1.0))) is None
+    assert has_step(replace(STEP, superiority=estimate(0.9, 0.4))) is None
+    nan = float("nan")
+    assert has_step(replace(STEP, superiority=Estimate(0.9, nan, nan, 1, "none"))) is None
 
 
 @pytest.mark.parametrize(
@@ -38,21 +42,35 @@ def test_a_size_is_that_of_the_nearer_bound(low, high, size):
     assert size_of(Estimate((low + high) / 2, low, high, 10, "cells")) == size
 
 
-def test_the_rule():
-    biased, clean = arm(True, estimate(0.99)), arm(False)
-    assert recommend({"hold": clean})[0] == "unknown"
-    assert recommend({"delete": arm(None)})[0] == "unknown"
-    outcome, text = recommend({"delete": arm(False, estimate(0.0)), "hold": clean})
-    assert (outcome, "delete may be used" in text) == ("unbiased", True)
-    assert recommend({"delete": arm(False, estimate(0.3)), "hold": clean})[0] == "cured"
-    outcome, text = recommend({"delete": biased, "hold": clean, "mask": clean})
-    assert (outcome, text.startswith("Use hold")) == ("cured", True)
-    outcome, text = recommend({"delete": biased, "hold": clean, "mask": arm(False, agreement=0.5)})
-    assert (outcome, "report mask beside it" in text) == ("cures differ", True)
-    outcome, text = recommend({"delete": biased, "hold": arm(True), "mask": clean})
-    assert (outcome, text.startswith("Use mask")) == ("cured", True)
-    assert recommend({"delete": biased, "hold": arm(True), "mask": arm(True)})[0] == "not cured"
-    assert recommend({"delete": biased})[0] == "not cured"
+BIASED, CLEAN = arm(True, estimate(0.99)), arm(False)
+
+
+@pytest.mark.parametrize(
+    ("arms", "outcome", "says"),
+    [
+        ({"hold": CLEAN}, "unknown", "delete was not run"),
+        ({"delete": arm(None, estimate(0.01))}, "unknown", "leave open whether delete is biased"),
+        ({"delete": arm(False, estimate(0.3, 0.5)), "hold": CLEAN}, "unknown", "leave open"),
+        ({"delete": arm(False), "hold": CLEAN}, "unknown", "artefact share was not measured"),
+        ({"delete": arm(False, estimate(0.0)), "hold": CLEAN}, "unbiased", "delete may be used"),
+        ({"delete": arm(False, estimate(0.3)), "hold": CLEAN}, "cured", "Use hold"),
+        ({"delete": arm(None, estimate(0.9)), "hold": CLEAN}, "cured", "Use hold"),
+        ({"delete": BIASED}, "unknown", "no arm that holds positions"),
+        ({"delete": BIASED, "hold": CLEAN, "mask": CLEAN}, "cured", "orders the genes alike"),
+        ({"delete": BIASED, "hold": CLEAN, "mask": arm(False, agreement=0.5)}, "cures differ",
+         "report mask beside it"),
+        ({"delete": BIASED, "hold": CLEAN, "mask": arm(None)}, "cured", "mask may have one"),
+        ({"delete": BIASED, "hold": arm(True), "mask": CLEAN}, "cured", "hold has a step of its"),
+        ({"delete": BIASED, "attention-mask": CLEAN}, "cured", "Use attention-mask"),
+        ({"delete": BIASED, "hold": arm(None), "mask": arm(None)}, "unknown", "leave open whether"),
+        ({"delete": BIASED, "hold": arm(True), "mask": arm(True)}, "not cured", "No arm"),
+    ],
+)  # fmt: skip
+def test_the_rule(arms, outcome, says):
+    found, text = recommend(arms)
+    assert found == outcome
+    assert says in text
+    assert "nan" not in text
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_names_that_want_to_be_scripts_are_text(browser, nasty_audit):
     titles = page.locator("figure h3, figcaption").all_inner_texts()
     assert any(NASTY in title for title in titles)  # the example's cell
     page.locator("#example").scroll_into_view_if_needed()
-    hovers = page.evaluate("document.querySelector('#example .plot').data.map(t => t.text).flat()")
+    hovers = page.evaluate("document.querySelector('#example').data.map(t => t.text).flat()")
     assert any("&lt;script&gt;" in text for text in hovers)
 
 

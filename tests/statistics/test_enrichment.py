@@ -21,19 +21,21 @@ def test_draws_have_the_ranks_of_the_targets():
     targets = targets[ranks]
     drawn = matched_draws(targets, ranks, 200, 0)
     assert drawn.shape == (200, 20)
-    assert ranks[drawn].max() < 100
+    assert ranks[drawn].max() < 100 + 12  # stretches of 12 genes do not end at 100
     assert all(len(set(row)) == 20 for row in drawn.tolist())
 
 
-def test_p_is_uniform_where_effects_go_with_rank_and_so_do_targets():
+@pytest.mark.parametrize("genes", [200, 400, 1000])
+def test_p_is_uniform_where_effects_go_with_rank_and_so_do_targets(genes):
     """A permutation without ranks gets this null wrong: targets are high, and so are effects."""
     draw = np.random.default_rng(2)
-    ranks, p, naive = np.arange(400), [], []
+    ranks, p, naive = np.arange(genes), [], []
     for trial in range(300):
-        targets = draw.random(400) < 0.2 * np.exp(-ranks / 60)
-        scores = -ranks / 100 + draw.standard_normal(400)
+        targets = draw.random(genes) < 0.4 * np.exp(-ranks / (0.15 * genes))
+        scores = -4 * ranks / genes + draw.standard_normal(genes)
         p.append(enrichment(scores, targets, matched_draws(targets, ranks, 200, trial)).p)
-        anywhere = np.array([draw.choice(400, targets.sum(), replace=False) for _ in range(200)])
+        anywhere = [draw.choice(genes, targets.sum(), replace=False) for _ in range(200)]
+        anywhere = np.array(anywhere)
         naive.append(enrichment(scores, targets, anywhere).p)
     # 300 trials: the standard error of 5 % is 1.3 %.
     assert np.mean(np.array(p) <= 0.05) <= 0.09

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ranklock.statistics.intervals import mean_interval, mean_spearman, mean_test, spearman
+from ranklock.statistics.intervals import (
+    mean_interval,
+    mean_spearman,
+    mean_test,
+    share_interval,
+    spearman,
+)  # fmt: skip
 
 
 def crossed(draw, cells, per_cell, genes, of_gene, of_cell, rest):
@@ -41,6 +47,26 @@ def test_a_mean_is_covered_in_one_cell_and_it_says_so():
     estimates = [mean_interval(1.0 + draw.standard_normal(25), np.zeros(25)) for _ in range(1500)]
     assert 0.92 <= np.mean([e.low <= 1.0 <= e.high for e in estimates]) <= 0.98
     assert estimates[0].replicates == "knock-outs"
+
+
+@pytest.mark.parametrize(("cells", "share"), [(3, 0.97), (10, 0.97), (50, 0.65), (1, 0.97)])
+def test_a_share_is_covered_near_its_bounds_too(cells, share):
+    draw = np.random.default_rng(7)
+    found = [
+        share_interval(draw.random(24 * cells) < share, np.repeat(np.arange(cells), 24))
+        for _ in range(1500)
+    ]
+    # Few misses are few numbers to choose from, so that coverage comes in jumps; with two or three
+    # cells the interval is wider than it need be.
+    covered = np.mean([e.low <= share <= e.high for e in found])
+    assert 0.92 <= covered <= (0.98 if cells > 3 else 1.0)
+    assert all(0 <= e.low <= e.value <= e.high <= 1 for e in found)
+
+
+def test_all_of_them_is_not_certainty():
+    found = share_interval(np.ones(20), np.repeat([0, 1], 10))
+    assert found.value == found.high == 1
+    assert 0.8 < found.low < 0.9
 
 
 def test_p_values_of_no_difference_are_uniform():

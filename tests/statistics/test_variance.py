@@ -44,6 +44,15 @@ def test_intervals_of_shares_cover():
     assert (np.mean(covered, axis=0) >= 0.88).all()
 
 
+def test_rank_explains_nothing_where_there_is_nothing():
+    shares = []
+    for seed in range(100):
+        draw = np.random.default_rng(seed)
+        y, x = draw.standard_normal(120), draw.random(120)
+        shares.append(variance_shares(y, x, np.arange(120), np.zeros(120)).shares["rank"].value)
+    assert np.median(shares) < 0.02
+
+
 def test_what_cannot_be_told_apart_is_said():
     (y, x, g, c), _ = made(1)
     one = variance_shares(y[c == 0], x[c == 0], g[c == 0], c[c == 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,9 @@ AUDIT_EPILOG = (
 )
 
 STATES, REPORT = "Goal state", "The report"
+_OF_A_SWEEP = {
+    "cells", "out", "network", "seed", "figures", "open_report", "overwrite", "as_json"
+}  # fmt: skip
 
 Cells = Annotated[
     Path,
@@ -84,6 +88,7 @@ Open = Annotated[bool, o.option(REPORT, "Open the report in a browser.", "--open
 
 
 def audit(
+    context: typer.Context,
     cells: Cells,
     out: o.Out,
     model: ModelName = None,
@@ -130,8 +135,7 @@ def audit(
         states = _states(state_key, start, goal)
         links = None if network is None else read_network(network)
         if is_sweep(cells):
-            if model is not None or states is not None:
-                raise OptionError(f"{cells} is a sweep: its model and states are what they were.")
+            _refuse_options_of_forwards(context, cells)
             found = audit_sweep(
                 read_sweep(cells), out, network=links, seed=seed, figures=formats,
                 overwrite=overwrite,
@@ -167,11 +171,22 @@ def audit(
                 overwrite=overwrite,
             )
         if as_json:
-            o.print_json(found.content, out)
+            typer.echo(json.dumps(found.content, indent=1))
         else:
             typer.echo("\n".join(describe_audit(found)))
         if open_report:
             webbrowser.open(found.report.resolve().as_uri())
+
+
+def _refuse_options_of_forwards(context: typer.Context, sweep: Path) -> None:
+    """Refuse what a sweep, which has made its forwards, can no longer be asked."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name not in _OF_A_SWEEP and source is not None and source.name != "DEFAULT":
+            raise OptionError(
+                f"{sweep} is a sweep, whose cells, model and options are what they were; leave out "
+                f"{parameter.opts[0]}."
+            )
 
 
 def describe_audit(found: Audit) -> list[str]:

@@ -19,7 +19,7 @@ from ranklock.experiments.audit_folder import (
     remember_sample,
     write_audit,
 )
-from ranklock.experiments.audit_sample import Sample, draw_sample
+from ranklock.experiments.audit_sample import FEWEST, Sample, draw_sample
 from ranklock.experiments.plan import check_fit
 from ranklock.experiments.states import MOST_CELLS, StateQuestion, state_embedding
 from ranklock.experiments.sweep import run_sweep
@@ -37,6 +37,7 @@ from ranklock.report.files import check_formats
 from ranklock.results.sweep import Sweep
 
 _CELLS_TO_TIME = 3
+_BESIDE = 0.7  # of a time: the rest goes to writing, measuring and the report
 
 
 def audit(
@@ -109,7 +110,8 @@ def audit(
         When the folder holds something else, or cannot be written.
     """
     wanted, formats = parse_budget(budget), check_formats(figures)
-    chosen = find_arms(arms)
+    # An alias runs as what it is the same as, and is compared as that.
+    chosen = find_arms(dict.fromkeys(arm.runs_as or arm.name for arm in find_arms(arms)))
     check_fit(cells, model, chosen)
     check_precision(precision, model.device)
     depth = output_of_layer(model, layer)
@@ -144,13 +146,16 @@ def audit(
                 audited[list(sample.cells)],
                 model,
                 dict(enumerate(sample.ranks)),
-                arms,
+                [arm.name for arm in chosen],
                 layer=layer,
                 precision=precision,
                 states=embeddings,
             )
 
-        sample = begun_sample(folder) or _sample(audited, model, wanted, sources, seed, planned)
+        spent = 0 if goal is None else min(len(goal), MOST_CELLS)
+        sample = begun_sample(folder) or _sample(
+            audited, model, wanted, sources, seed, planned, spent
+        )
         embeddings = None
         if goal is not None:
             embeddings = {
@@ -272,8 +277,9 @@ def _sample(
     sources: Sequence[int],
     seed: int,
     planned: Callable[[Sample], SweepPlan],
+    spent: int,
 ) -> Sample:
-    """A sample that the budget pays for."""
+    """A sample that the budget pays for, at least one knock-out; some forwards go elsewhere."""
     if not any(len(ranked) >= 2 for ranked in cells.ranked):
         raise InputError(
             f"None of the {len(cells)} cells from {cells.source} has two genes, so nothing can "
@@ -284,11 +290,12 @@ def _sample(
         return draw_sample(cells, model, knockouts, sources=sources, seed=seed)
 
     trial = planned(draw(_CELLS_TO_TIME))
-    forwards = budget.forwards
+    forwards = budget.forwards or 0
     if budget.seconds is not None:
         each = trial.flop / trial.forwards
-        forwards = int(budget.seconds * trial.measure_rate() / each)
-    return draw(max((forwards or 0) // len(trial.computed), 1))
+        forwards = int(_BESIDE * budget.seconds * trial.measure_rate() / each)
+    baselines = 1 / FEWEST  # a knock-out, where cells are not wanting
+    return draw(max(int((forwards - spent) / (len(trial.computed) + baselines)), 1))
 
 
 def _named(plan: SweepPlan, sample: Sample) -> dict[str, tuple[int, ...]]:
@@ -315,8 +322,20 @@ def _describe(
     possible = int(table.drop_duplicates("cell")["genes_in_cell"].sum())
     if len(table) < possible:
         uncertain.append(
-            f"{len(table):,} of the {possible:,} genes of these cells were knocked out, one a "
-            "stretch of ranks: genes that were not say nothing here."
+            f"{len(table):,} of the {possible:,} genes of these cells were knocked out: those that "
+            "were not say nothing here."
+        )
+    by_rank = int(table["by_rank"].sum())
+    if by_rank < len(table):
+        uncertain.append(
+            f"{len(table) - by_rank:,} knock-outs were added for the network; questions 1 to 4 "
+            f"rest on the other {by_rank:,}, which cover the ranks."
+        )
+    covered = np.ptp(table["relative_rank"])
+    if len(table) >= 10 and covered < 0.8:
+        uncertain.append(
+            f"The knock-outs cover ranks {table['relative_rank'].min():.0%} to "
+            f"{table['relative_rank'].max():.0%} of the cells alone; the answers hold for those."
         )
     if sample.get("unfinished"):
         uncertain.append("The sweep is not finished: what is there was audited.")
@@ -339,4 +358,10 @@ def _describe(
                 f"{step.too_near_an_end} knock-outs stand within five genes of an end of their "
                 "cell, where no step can be told."
             )
-    return {**sample, "knockouts": len(table), "genes": len(genes), "uncertain": uncertain}
+    return {
+        **sample,
+        "knockouts": len(table),
+        "to_cover_the_ranks": by_rank,
+        "genes": len(genes),
+        "uncertain": uncertain,
+    }

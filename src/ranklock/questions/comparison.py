@@ -8,25 +8,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.questions.measure import REFERENCE, Measurements
+from ranklock.questions.measure import Measurements, reference_of
 from ranklock.questions.rankings import RankingsAnswer
 from ranklock.questions.step import SMALL, ArmStep, StepAnswer
 from ranklock.statistics.intervals import NOTHING, Estimate, mean_interval
 
 BIASED = 0.10  # artefact share from which on delete is called biased
 ALIKE = 0.80  # Spearman's correlation from which on two arms are called alike
-STILL_RANKED = 0.30  # |Spearman| with rank from which on it is called a confounder
+STILL_RANKED = 0.30  # |Spearman|, and share of variance, from which on rank is called a confounder
+NO_JUMP = 0.10  # log10: effects that rise by less than a quarter at the rank do not step
 
 RULE = (
-    "An arm has a step where, each with its whole 95% interval, the probability that a gene after "
-    f"the rank moves further than one before it is above {SMALL}, effects jump up at the rank, and "
-    "the largest change point falls on the rank more often than by chance. delete is biased where "
-    f"its artefact share is above {BIASED:.0%} with its whole interval, or where it has a step. An "
-    "arm that holds positions cures that where it has no step itself. Two cures are alike where "
-    f"their effects correlate (Spearman, within a knock-out) at {ALIKE} or more; then hold is "
-    "recommended, as it adds nothing. A cure still goes with rank where the correlation of its "
-    f"cell shift with rank is beyond ±{STILL_RANKED} with its whole interval, or where a smooth "
-    f"function of rank explains {STILL_RANKED:.0%} or more of the variance of its log cell shift."
+    "All of this holds for whole 95% intervals; what they leave open is called not certain. An arm "
+    f"has a step where effects jump up at the rank by more than nothing, and the probability that "
+    f"a gene after the rank moves further than one before it is above {SMALL}. It has none where "
+    f"the jump is below {NO_JUMP} (log10), or that probability below {SMALL}. delete is biased "
+    f"where it has a step, or where its artefact share is above {BIASED:.0%}; it is free of bias "
+    f"where it has none and the share is below {BIASED:.0%}. An arm that holds positions is a cure "
+    "where it has no step. Two cures are alike where their effects correlate (Spearman, within a "
+    f"knock-out) at {ALIKE} or more; then hold is recommended, as it adds nothing. A cure still "
+    "goes with rank where the correlation of its cell shift with rank is beyond "
+    f"±{STILL_RANKED}, or where a smooth function of rank explains more than {STILL_RANKED:.0%} of "
+    "the variance of its log cell shift."
 )
 
 
@@ -129,52 +132,70 @@ def ratio_interval(part: pd.Series, whole: pd.Series, table: pd.DataFrame) -> Es
 
 
 def has_step(arm: ArmStep) -> bool | None:
-    """Whether an arm has a step, by the rule; None where there are no intervals."""
-    if arm.size == "unknown":
-        return None
-    further = arm.size in ("small", "medium", "large")
-    return further and arm.jump.low > 0 and arm.located.low > arm.located_by_chance
+    """Whether an arm has a step, by the rule; None where its intervals leave it open."""
+    if arm.jump.high < NO_JUMP or arm.superiority.high < SMALL:
+        return False
+    return True if arm.jump.low > 0 and arm.superiority.low > SMALL else None
+
+
+def is_biased(delete: ArmCompared) -> bool | None:
+    """Whether ``delete`` is biased, by the rule; None where that is left open."""
+    share = delete.artefact_share
+    if delete.has_step or share.low > BIASED:
+        return True
+    return False if delete.has_step is False and share.high < BIASED else None
 
 
 def recommend(arms: dict[str, ArmCompared]) -> tuple[str, str]:
     """Outcome of the rule, and the recommendation in words."""
-    delete = arms.get("delete")
-    if delete is None or delete.has_step is None:
-        return "unknown", (
-            "Nothing is recommended: that needs effects under delete, in enough knock-outs for "
-            "intervals."
-        )
-    share = delete.artefact_share
-    if not (delete.has_step or share.low > BIASED):
-        measured = (
-            "" if not np.isfinite(share.value)
-            else f" ({share.value:.1%} of its squared movement is rank shift)"
-        )  # fmt: skip
+    delete, hold = arms.get("delete"), reference_of(arms)
+    if delete is None:
+        return "unknown", "Nothing is recommended: delete was not run."
+    biased, share = is_biased(delete), delete.artefact_share
+    if biased is False:
         return "unbiased", (
-            f"delete may be used on these cells and this checkpoint: it has no step{measured}."
+            "delete may be used on these cells and this checkpoint: it has no step, and "
+            f"{share.value:.1%} of its squared movement is rank shift."
         )
-    tried = [name for name in (REFERENCE, "mask") if name in arms]
+    if biased is None:
+        lacks = (
+            "its artefact share was not measured, which needs hold and shift"
+            if delete.has_step is False and not np.isfinite(share.value)
+            else "the intervals leave open whether delete is biased; spend more (--budget)"
+        )
+        return "unknown", f"Nothing is recommended: {lacks}."
+    tried = [name for name in (hold, "mask") if name is not None and name in arms]
     cures = [name for name in tried if arms[name].has_step is False]
+    if not tried:
+        return "unknown", (
+            "delete is biased, and no arm that holds positions (hold, mask) was run beside it."
+        )
     if not cures:
+        if any(arms[name].has_step is None for name in tried):
+            return "unknown", (
+                "delete is biased; the intervals leave open whether "
+                f"{' and '.join(tried)} cure it: spend more (--budget)."
+            )
         return "not cured", (
             "No arm that was run is free of the step: read none of these effects as biology "
             "without rank-matched controls."
         )
-    also = "".join(_still_ranked(arms[name]) for name in cures[:1])
+    also = _still_ranked(arms[cures[0]])
     if len(cures) == 1:
         others = [name for name in tried if name not in cures]
-        but = f"; {others[0]} has a step of its own" if others else ""
+        state = {True: "has a step of its own", None: "may have one"}
+        but = "".join(f"; {name} {state[arms[name].has_step]}" for name in others)
         return "cured", f"Use {cures[0]} in place of delete: it has no step{but}.{also}"
-    agreement = arms["mask"].agreement
-    if agreement.value >= ALIKE:
+    agreement = arms["mask"].agreement.value
+    if not agreement < ALIKE:
         return "cured", (
-            "Use hold in place of delete: it has no step. mask has none either, and orders the "
-            f"genes alike (Spearman {agreement.value:.2f}).{also}"
+            f"Use {hold} in place of delete: it has no step. mask has none either, and orders the "
+            f"genes alike (Spearman {agreement:.2f}).{also}"
         )
     return "cures differ", (
-        "Use hold in place of delete, and report mask beside it: neither has a step, but they "
-        f"order the genes differently (Spearman {agreement.value:.2f}), so what only one of them "
-        f"says depends on what the model makes of a gap or of <mask>.{also}"
+        f"Use {hold} in place of delete, and report mask beside it: neither has a step, but they "
+        f"order the genes differently (Spearman {agreement:.2f}), so what only one of them says "
+        f"depends on what the model makes of a gap or of <mask>.{also}"
     )
 
 

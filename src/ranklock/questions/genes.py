@@ -78,7 +78,7 @@ def answer_genes(measured: Measurements) -> GenesAnswer | None:
         name: variance_shares(table[name], table["relative_rank"], genes, cells)
         for name in columns or steps[:1]
     }
-    by_gene = _by_gene(table, measured.arms, tested_on)
+    by_gene = _by_gene(measured.knockouts, measured.arms, tested_on)
     tested = by_gene[by_gene["q"].notna()]
     significant = tested[tested["q"] <= SIGNIFICANT]
     return GenesAnswer(
@@ -93,8 +93,11 @@ def answer_genes(measured: Measurements) -> GenesAnswer | None:
 
 
 def _by_gene(table: pd.DataFrame, arms: tuple[str, ...], tested_on: str) -> pd.DataFrame:
-    """One row a knocked-out gene: means over its cells, and the test of its departure."""
-    kept = table[np.isfinite(table[tested_on])]
+    """One row a knocked-out gene: means over its cells, and the test of its departure.
+
+    Knock-outs that were added for a network are not tested: they do not cover the ranks.
+    """
+    kept = table[np.isfinite(table[tested_on]) & table["by_rank"]]
     departure = pd.Series(np.nan, index=table.index)
     if len(kept):
         residual = kept[tested_on] - rank_smooth(kept[tested_on], kept["relative_rank"])

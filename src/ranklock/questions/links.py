@@ -11,12 +11,13 @@ import pandas as pd
 
 from ranklock.questions.measure import Measurements
 from ranklock.questions.responses import COEXPRESSION, DISTANCE, Responses
-from ranklock.statistics.enrichment import Enrichment, enrichment, matched_draws
-from ranklock.statistics.intervals import Estimate, mean_interval
+from ranklock.statistics.enrichment import Enrichment, auroc, enrichment, matched_draws
+from ranklock.statistics.intervals import Estimate, mean_interval, mean_test
 from ranklock.statistics.significance import false_discovery_rates
 
 FEWEST_TARGETS = 5
 DRAWS = 1000
+OTHERS = 20  # regulators at like ranks that a regulator is compared with
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Recovery:
         Means over regulators; intervals over regulators.
     null_auroc, null_average_precision
         The same of rank-matched targets.
+    under_others
+        Mean AUROC of the same targets when other regulators at like ranks are knocked out: what
+        genes that move under any perturbation give.
+    p_under_others
+        Of a mean difference from that as large, over regulators.
     p
         Of so large a mean AUROC under that null.
     significant
@@ -40,6 +46,8 @@ class Recovery:
     null_auroc: float
     null_average_precision: float
     p: float
+    under_others: float
+    p_under_others: float
     significant: int
 
 
@@ -98,6 +106,7 @@ def answer_links(
     found = {source: scores for source, scores in found.items() if scores}
     if not found:
         return None
+    others = {source: _under_others(responses, source, targets[source]) for source in found}
     rows = [
         {
             "gene": symbols[source],
@@ -108,6 +117,7 @@ def answer_links(
             "average_precision": one.average_precision,
             "null_auroc": float(one.null_auroc.mean()),
             "null_average_precision": float(one.null_average_precision.mean()),
+            "under_others": others[source].get(score, np.nan),
             "p": one.p,
         }
         for source, scores in found.items()
@@ -147,6 +157,25 @@ def _of_regulator(
     return {name: (number, enrichment(score, is_target, drawn)) for name, score in scores.items()}
 
 
+def _under_others(responses: Responses, source: int, targets: set[int]) -> dict[str, float]:
+    """Arm → mean AUROC of the same targets under other regulators, those at the nearest ranks."""
+    own = responses.mean_rank(source)
+    others = sorted(
+        (other for other in responses.counts if other != source),
+        key=lambda other: (abs(responses.mean_rank(other) - own), other),
+    )[:OTHERS]
+    each: dict[str, list[float]] = {}
+    for other in others:
+        counts = responses.counts[other]
+        # Neither regulator itself: it is knocked out, or is a target by another's count.
+        there = (counts > 0) & ~np.isin(responses.genes, (source, other))
+        is_target = np.isin(responses.genes[there], list(targets))
+        if FEWEST_TARGETS <= is_target.sum() < len(is_target):
+            for arm, places in zip(responses.arms, responses.places[other], strict=True):
+                each.setdefault(arm, []).append(auroc(places[there] / counts[there], is_target))
+    return {arm: float(np.mean(values)) for arm, values in each.items()}
+
+
 def _over_regulators(values: npt.NDArray[np.float64]) -> Estimate:
     found = mean_interval(values, np.arange(len(values))).clipped(0.0, 1.0)
     return replace(found, replicates="regulators" if len(values) > 1 else "none")
@@ -155,11 +184,16 @@ def _over_regulators(values: npt.NDArray[np.float64]) -> Estimate:
 def _recovery(each: list[Enrichment], table: pd.DataFrame, score: str) -> Recovery:
     own = np.array([one.auroc for one in each])
     null = np.mean([one.null_auroc for one in each], axis=0)
+    part = table[table["score"] == score]
+    difference = part["auroc"] - part["under_others"]
+    _, p_under_others = mean_test(difference, np.arange(len(part)))
     return Recovery(
         _over_regulators(own),
         _over_regulators(np.array([one.average_precision for one in each])),
         float(null.mean()),
         float(np.mean([one.null_average_precision for one in each])),
         float((1 + (null >= own.mean() - 1e-12).sum()) / (1 + len(null))),
-        int((table.loc[table["score"] == score, "q"] <= 0.05).sum()),
+        float(part["under_others"].mean()),
+        p_under_others,
+        int((part["q"] <= 0.05).sum()),
     )

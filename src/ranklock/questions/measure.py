@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from ranklock.progress import progress as show_progress
 from ranklock.questions.responses import Responses
@@ -18,7 +19,7 @@ from ranklock.statistics.intervals import spearman
 
 Array = npt.NDArray[np.float64]
 
-REFERENCE = "hold"  # the arm that others are compared with: removal alone
+REMOVAL_ALONE = ("hold", "attention-mask")  # one and the same for every other gene
 BINS = 48
 _TOP = 10
 _SMALLEST = 1e-18  # cosine distance that stands for none, where the noise floor is exactly zero
@@ -80,8 +81,9 @@ class Measurements:
         ``<arm>_step`` (difference of the medians of log10 effect after and before the rank),
         ``<arm>_superiority``, ``<arm>_jump``, ``<arm>_change_point`` (see
         :func:`ranklock.statistics.change_point.contrast`), ``<arm>_agreement`` and
-        ``<arm>_shared_top`` (Spearman's correlation of its effects with those under ``hold``, and
-        how many of the ten largest are the same).
+        ``<arm>_shared_top`` (Spearman's correlation of its effects with those of the reference,
+        and how many of the ten largest are the same). ``before`` and ``responders`` are how many
+        genes respond before the rank, and in all.
     heat
         Arm → heat map.
     example
@@ -100,9 +102,20 @@ class Measurements:
     floor: float
 
     @property
+    def reference(self) -> str | None:
+        """The arm that others are compared with: ``hold``, removal alone; None without it."""
+        return reference_of(self.arms)
+
+    @property
     def by_rank(self) -> pd.DataFrame:
         """Knock-outs that were drawn to cover the ranks."""
         return self.knockouts[self.knockouts["by_rank"]]
+
+
+def reference_of(arms: Iterable[str]) -> str | None:
+    """The arm that is removal alone: ``hold``, or its alias where only that was run."""
+    there = set(arms)
+    return next((arm for arm in REMOVAL_ALONE if arm in there), None)
 
 
 def measure(
@@ -190,23 +203,48 @@ def _measure_block(
 ) -> pd.DataFrame:
     before = np.searchsorted(responding, perturbed)
     others = responding != perturbed[:, None]
-    columns: dict[str, Array] = {}
-    for arm, values in effects.items():
-        logs = _log(values, floor)
-        sides = contrast(logs, before)
+    logs = {arm: _log(values, floor) for arm, values in effects.items()}
+    reference = reference_of(effects)
+    columns: dict[str, Array] = {
+        "before": before.astype(np.float64), "responders": others.sum(axis=1).astype(np.float64)
+    }  # fmt: skip
+    compared = None if reference is None else _Compared(logs[reference], others)
+    for arm, values in logs.items():
+        sides = contrast(values, before)
         columns[f"{arm}_superiority"] = sides.superiority
         columns[f"{arm}_jump"] = sides.jump
         columns[f"{arm}_change_point"] = sides.change_point
         columns[f"{arm}_step"] = np.array(
-            [_step(row[keep], int(k)) for row, keep, k in zip(logs, others, before, strict=True)]
+            [_step(row[keep], int(k)) for row, keep, k in zip(values, others, before, strict=True)]
         )
-        if REFERENCE in effects and arm != REFERENCE:
-            pairs = list(zip(logs, _log(effects[REFERENCE], floor), others, strict=True))
-            columns[f"{arm}_agreement"] = np.array([spearman(a[k], b[k]) for a, b, k in pairs])
-            columns[f"{arm}_shared_top"] = np.array(
-                [_shared_top(a[k], b[k]) for a, b, k in pairs], dtype=np.float64
-            )
+        if compared is not None and arm != reference:
+            columns[f"{arm}_agreement"], columns[f"{arm}_shared_top"] = compared.with_arm(values)
     return pd.DataFrame(columns)
+
+
+class _Compared:
+    """Effects of the reference in a block, ranked once for all the arms compared with it."""
+
+    def __init__(self, logs: Array, others: npt.NDArray[np.bool_]) -> None:
+        self._others = others
+        self._kept = [row[keep] for row, keep in zip(logs, others, strict=True)]
+        self._ranks = [stats.rankdata(row) for row in self._kept]
+        self._tops = [_top(row) for row in self._kept]
+
+    def with_arm(self, logs: Array) -> tuple[Array, Array]:
+        """Spearman's correlation, and how many of the ten largest are the same."""
+        kept = [row[keep] for row, keep in zip(logs, self._others, strict=True)]
+        agreement = [spearman(a, b) for a, b in zip(kept, self._ranks, strict=True)]
+        shared = [
+            float(len(_top(row) & top)) if len(row) >= 2 * _TOP else np.nan
+            for row, top in zip(kept, self._tops, strict=True)
+        ]
+        return np.array(agreement), np.array(shared)
+
+
+def _top(values: Array) -> set[int]:
+    """Which are the ten largest; of equal ones the first."""
+    return set(np.argsort(-values, kind="stable")[:_TOP].tolist())
 
 
 def _log(effects: npt.NDArray[np.float32], floor: float) -> Array:
@@ -219,13 +257,6 @@ def _step(logs: Array, before: int) -> float:
     if not LEAST <= before <= len(logs) - LEAST:
         return np.nan
     return float(np.median(logs[before:]) - np.median(logs[:before]))
-
-
-def _shared_top(one: Array, other: Array) -> float:
-    if len(one) < 2 * _TOP:
-        return np.nan
-    tops = [set(np.argsort(-values, kind="stable")[:_TOP].tolist()) for values in (one, other)]
-    return float(len(tops[0] & tops[1]))
 
 
 def _add_to_heat(

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ranklock.questions.measure import REFERENCE, Measurements
+from ranklock.questions.measure import Measurements, reference_of
 from ranklock.statistics.intervals import Estimate, mean_spearman, spearman
 from ranklock.statistics.variance import variance_shares
 
@@ -113,7 +113,9 @@ def _ranking(
     ranks, cells = table["gene_rank"], table["cell"].astype(str)
     means = table.groupby("gene_id", observed=True)[[f"{arm}_{column}" for arm in arms]].mean()
     means = means.set_axis(arms, axis=1)
-    rise, fall = _movers(table, means) if {"delete", REFERENCE} <= set(arms) else ([], [])
+    reference = reference_of(arms)
+    compares = "delete" in arms and reference is not None
+    rise, fall = _movers(table, means, str(reference)) if compares else ([], [])
     return Ranking(
         what,
         {arm: mean_spearman(table[f"{arm}_{column}"], ranks, cells) for arm in arms},
@@ -156,10 +158,12 @@ def _agreement(
     )
 
 
-def _movers(table: pd.DataFrame, means: pd.DataFrame) -> tuple[list[Mover], list[Mover]]:
-    both = means[["delete", REFERENCE]].dropna()
+def _movers(
+    table: pd.DataFrame, means: pd.DataFrame, reference: str
+) -> tuple[list[Mover], list[Mover]]:
+    both = means[["delete", reference]].dropna()
     places = both.rank(ascending=False, method="first").astype(int)
-    change = (places["delete"] - places[REFERENCE]).sort_values(kind="stable")
+    change = (places["delete"] - places[reference]).sort_values(kind="stable")
     grouped = table.groupby("gene_id", observed=True)
     names, ranks = grouped["gene"].first().astype(str), grouped["gene_rank"].mean()
 
@@ -167,7 +171,7 @@ def _movers(table: pd.DataFrame, means: pd.DataFrame) -> tuple[list[Mover], list
         return [
             Mover(
                 names[i], str(i), float(ranks[i]), int(places.loc[i, "delete"]),
-                int(places.loc[i, REFERENCE]),
+                int(places.loc[i, reference]),
             )
             for i in ids
         ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ class Responses:
         of cells, shape (genes,).
     expression
         Cell → relative expression rank of each gene: 1 for the highest, 0 where it is absent.
+    own_ranks
+        Source → sum over cells of its own relative rank.
     """
 
     genes: npt.NDArray[np.int64]
@@ -47,6 +49,7 @@ class Responses:
     ranks: dict[int, Array]
     counts: dict[int, Array]
     expression: dict[int, npt.NDArray[np.float32]]
+    own_ranks: dict[int, float] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, sweep: Sweep, sources: Sequence[int]) -> Responses:
@@ -80,6 +83,12 @@ class Responses:
             self.distances[source][kept] += np.abs(ranks - perturbed[k])
             self.ranks[source][kept] += ranks / max(layout.genes_in_cell - 1, 1)
             self.counts[source][kept] += 1
+            relative = float(perturbed[k]) / max(layout.genes_in_cell - 1, 1)
+            self.own_ranks[source] = self.own_ranks.get(source, 0.0) + relative
+
+    def mean_rank(self, source: int) -> float:
+        """Relative rank of a regulator, averaged over the cells it was knocked out of."""
+        return float(self.own_ranks[source] / max(self.counts[source].max(), 1.0))
 
     def coexpression(self, source: int) -> Array | None:
         """|Spearman| of every gene with a regulator over the cells; None with too few cells."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ranklock.questions.measure import Measurements
 from ranklock.statistics.change_point import LEAST
-from ranklock.statistics.intervals import Estimate, mean_interval, mean_test
+from ranklock.statistics.intervals import Estimate, mean_interval, mean_test, share_interval
 from ranklock.statistics.significance import false_discovery_rates
 
 SMALL, MEDIUM, LARGE = 0.56, 0.64, 0.71
@@ -34,7 +34,7 @@ class ArmStep:
     jump
         How far log10 effects jump at the rank itself.
     located
-        Share of knock-outs whose largest change point lies within 1 % of the cell's genes (at
+        Share of knock-outs whose largest change point lies within 1 % of the responders (at
         least two) of the rank.
     located_exactly
         Share of them in which it lies on the rank.
@@ -101,17 +101,17 @@ def _of_arm(table: pd.DataFrame, arm: str) -> ArmStep:
     cells, genes = table["cell"].astype(str), table["gene_id"].astype(str)
     superiority = mean_interval(table[f"{arm}_superiority"], cells, genes).clipped(0.0, 1.0)
     tested = table[f"{arm}_superiority"].notna()
-    off = (table[f"{arm}_change_point"] - table["gene_rank"]).abs()[tested]
-    genes_in_cell = table["genes_in_cell"][tested]
-    tolerance = np.maximum(2, (NEAR_RANK * genes_in_cell).round())
+    off = (table[f"{arm}_change_point"] - table["before"]).abs()[tested]
+    responders = table["responders"][tested]
+    tolerance = np.maximum(2, (NEAR_RANK * responders).round())
     # A change point that is nowhere (all effects the same) is not at the rank.
     near = (off <= tolerance).astype(float)
-    chance = ((2 * tolerance + 1) / (genes_in_cell - 2 * LEAST).clip(lower=1)).clip(upper=1)
+    chance = ((2 * tolerance + 1) / (responders - 2 * LEAST + 1).clip(lower=1)).clip(upper=1)
     return ArmStep(
         superiority,
         mean_interval(table[f"{arm}_step"], cells, genes),
         mean_interval(table[f"{arm}_jump"], cells, genes),
-        mean_interval(near, cells[tested], genes[tested]).clipped(0.0, 1.0),
+        share_interval(near, cells[tested], genes[tested]),
         float((off == 0).mean()) if len(off) else np.nan,
         float(chance.mean()) if len(off) else np.nan,
         size_of(superiority),

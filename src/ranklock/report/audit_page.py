@@ -86,7 +86,7 @@ def report_of(
             "" if sample["uncertain"] else "Nothing: every gene of every cell was knocked out.",
             [Paragraph(text) for text in sample["uncertain"]],
         ),
-        Section("methods", "Methods", "", methods(measured.arms)),
+        Section("methods", "Methods", "", methods(measured.arms, drawn="sweep" not in sample)),
         Section(
             "manifest",
             "What was run",
@@ -100,7 +100,7 @@ def report_of(
     page = Page(
         "Audit of in-silico knock-outs",
         f"{sample['knockouts']:,} knock-outs of {sample['genes']:,} genes in {sample['cells']:,} "
-        f"cells, under {len(measured.arms)} arms",
+        f"cells, under {len(measured.arms)} arms" + _of_which(sample),
         [
             Verdict(v.question, QUESTIONS[v.question], v.answer, v.number, v.tone)
             for v in answers.verdicts
@@ -110,6 +110,13 @@ def report_of(
         [f"Made by Ranklock {version('ranklock')}. Nothing on this page is fetched from anywhere."],
     )
     return render(page)
+
+
+def _of_which(sample: dict[str, Any]) -> str:
+    covering = sample["to_cover_the_ranks"]
+    if covering == sample["knockouts"]:
+        return ""
+    return f"; {covering:,} of them cover the ranks, the others are a network's regulators"
 
 
 def _lead(sample: dict[str, Any], manifest: dict[str, Any]) -> list[str]:
@@ -320,6 +327,7 @@ def _links(answers: Answers, figures: Mapping[str, Figure]) -> list[Block]:
     rows = [
         (
             name, _cell(one.auroc), f"{one.null_auroc:.2f}", f"{one.p:.2g}",
+            f"{one.under_others:.2f}" if np.isfinite(one.under_others) else None,
             _cell(one.average_precision, ".3f"), f"{one.null_average_precision:.3f}",
             one.significant,
         )
@@ -329,8 +337,8 @@ def _links(answers: Answers, figures: Mapping[str, Figure]) -> list[Block]:
         Table(
             f"Known targets of {answers.links.regulators} regulators ({answers.links.links:,} "
             "links), arms beside baselines that need no model",
-            ("score", "AUROC", "at like ranks", "p", "average precision", "at like ranks ",
-             "regulators with q ≤ 0.05"),
+            ("score", "AUROC", "at like ranks", "p", "under other knock-outs",
+             "average precision", "at like ranks ", "regulators with q ≤ 0.05"),
             rows,
         ),
         *_of(figures, "targets"),

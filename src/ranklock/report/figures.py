@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ranklock.questions.answers import Answers
 from ranklock.questions.genes import GenesAnswer
 from ranklock.questions.links import LinksAnswer
 from ranklock.questions.measure import Example, HeatMap, Measurements
 from ranklock.questions.rankings import Ranking
-from ranklock.questions.responses import BASELINES
 from ranklock.questions.step import StepAnswer
 from ranklock.report.page import Figure, plain
-from ranklock.report.style import ARM_COLOURS
-from ranklock.statistics.intervals import Estimate
+from ranklock.report.panels import (
+    axes,
+    bars,
+    colour,
+    grid,
+    interval,
+    labels,
+    matrix,
+    numbers,
+    panel_title,
+    thinned,
+)  # fmt: skip
 
-_MOST_POINTS = 2500  # of an arm in a scatter plot: more only weighs
-_LOG = {"type": "log", "exponentformat": "power", "dtick": 1}
 _PART_COLOURS = {"rank": "#d55e00", "gene": "#0072b2", "cell": "#009e73", "rest": "#999999"}
-_BASELINE_COLOURS = dict(zip(BASELINES, ("#666666", "#aaaaaa"), strict=True))
 
 
 def figures_of(measured: Measurements, answers: Answers) -> dict[str, Figure]:
@@ -43,27 +47,22 @@ def figures_of(measured: Measurements, answers: Answers) -> dict[str, Figure]:
     return {figure.id: figure for figure in found if figure is not None}
 
 
-def colour(name: str) -> str:
-    """Colour of an arm or a baseline."""
-    return ARM_COLOURS.get(name) or _BASELINE_COLOURS.get(name, "#888888")
-
-
 def _example(example: Example, floor: float) -> Figure:
     arms = list(example.effects)
     data: list[dict[str, Any]] = []
-    layout = _grid(len(arms), "rank of the responder", "cosine distance")
+    layout = grid(len(arms), "rank of the responder", "cosine distance")
     names = [plain(name) for name in example.responders]
     for number, (arm, effects) in enumerate(example.effects.items(), start=1):
         data.append(
             {
                 "type": "scatter", "mode": "markers", "name": arm,
-                "x": example.ranks.tolist(), "y": _numbers(np.maximum(effects, floor)),
+                "x": example.ranks.tolist(), "y": numbers(np.maximum(effects, floor)),
                 "text": names, "marker": {"size": 4, "color": colour(arm), "opacity": 0.85},
                 "hovertemplate": "%{text}, rank %{x}<br>%{y:.2e}<extra></extra>",
-                **_axes(number), "showlegend": False,
+                **axes(number), "showlegend": False,
             }
         )  # fmt: skip
-        layout["annotations"].append(_title(number, len(arms), arm))
+        layout["annotations"].append(panel_title(number, len(arms), arm))
         layout[f"yaxis{number if number > 1 else ''}"] |= {
             "type": "log",
             "exponentformat": "power",
@@ -71,8 +70,8 @@ def _example(example: Example, floor: float) -> Figure:
         }
         layout["shapes"].append(
             {
-                "type": "line", "xref": _axes(number)["xaxis"],
-                "yref": f"{_axes(number)['yaxis']} domain",
+                "type": "line", "xref": axes(number)["xaxis"],
+                "yref": f"{axes(number)['yaxis']} domain",
                 "x0": example.rank, "x1": example.rank, "y0": 0, "y1": 1,
                 "line": {"dash": "dot", "width": 1, "color": "#888888"},
             }
@@ -81,15 +80,14 @@ def _example(example: Example, floor: float) -> Figure:
         "example",
         f"{example.gene} knocked out of cell {example.cell}, at rank {example.rank}",
         "Each point is a gene. Look whether those to the right of the dotted line, which were "
-        "below the knocked-out gene, stand higher as a block: that is the step. It goes where "
-        "positions are held.",
+        "below the knocked-out gene, stand higher as a block: that is the step.",
         {"data": data, "layout": layout},
     )
 
 
 def _heat(heat: dict[str, HeatMap]) -> Figure:
     arms = list(heat)
-    layout = _grid(len(arms), "rank of the responder", "perturbed rank")
+    layout = grid(len(arms), "rank of the responder", "perturbed rank")
     finite = np.concatenate([h.values[np.isfinite(h.values)] for h in heat.values()])
     low, high = (float(np.quantile(finite, q)) for q in (0.01, 0.99)) if len(finite) else (0, 1)
     data = []
@@ -97,17 +95,17 @@ def _heat(heat: dict[str, HeatMap]) -> Figure:
         middles = [round(x) for x in (one.edges[:-1] + one.edges[1:]) / 2]
         data.append(
             {
-                "type": "heatmap", "x": middles, "y": middles, "z": _matrix(one.values),
+                "type": "heatmap", "x": middles, "y": middles, "z": matrix(one.values),
                 "zmin": low, "zmax": high, "colorscale": "Viridis",
                 "showscale": number == len(arms), "hoverongaps": False,
                 "colorbar": {"title": {"text": "log10 cosine distance", "side": "right"},
                              "thickness": 12},
                 "hovertemplate": "perturbed rank about %{y}<br>responder rank about %{x}"
-                "<br>10^%{z:.2f}<extra></extra>", **_axes(number),
+                "<br>10^%{z:.2f}<extra></extra>", **axes(number),
             }
         )  # fmt: skip
         layout[f"yaxis{number if number > 1 else ''}"] |= {"autorange": "reversed"}
-        layout["annotations"].append(_title(number, len(arms), arm))
+        layout["annotations"].append(panel_title(number, len(arms), arm))
     return Figure(
         "heat",
         "Mean effect by perturbed rank and responder rank",
@@ -121,12 +119,12 @@ def _heat(heat: dict[str, HeatMap]) -> Figure:
 
 def _regions(step: StepAnswer) -> Figure:
     data: list[dict[str, Any]] = []
-    layout = _grid(2, "perturbed rank, % of the cell's genes", "log10", shared=False)
-    for number, (what, title) in enumerate(
+    layout = grid(2, "perturbed rank, % of the cell's genes", "log10", shared=False)
+    for number, (what, name) in enumerate(
         (("step", "step: medians below against above"), ("jump", "jump: at the rank itself")),
         start=1,
     ):
-        layout["annotations"].append(_title(number, 2, title))
+        layout["annotations"].append(panel_title(number, 2, name))
         for arm in step.arms:
             regions = [r for r in step.regions if (r.arm, r.what) == (arm, what)]
             marks = [r.q <= 0.05 for r in regions]
@@ -135,13 +133,13 @@ def _regions(step: StepAnswer) -> Figure:
                     "type": "scatter", "mode": "lines+markers", "name": arm, "legendgroup": arm,
                     "showlegend": number == 1,
                     "x": [(r.first + r.last) / 2 * 100 for r in regions],
-                    **_bars([r.mean for r in regions]),
+                    **bars([r.mean for r in regions]),
                     "marker": {"color": colour(arm), "size": [10 if m else 6 for m in marks],
                                "symbol": ["star" if m else "circle" for m in marks]},
                     "line": {"color": colour(arm)},
                     "text": [f"{r.name}: {r.knockouts} knock-outs, q {r.q:.2g}" for r in regions],
                     "hovertemplate": "%{text}<br>%{y:.2f}<extra>" + arm + "</extra>",
-                    **_axes(number),
+                    **axes(number),
                 }
             )  # fmt: skip
     layout["legend"] = {"orientation": "h", "y": 1.12, "yanchor": "bottom"}
@@ -162,24 +160,24 @@ def _change_points(measured: Measurements) -> Figure:
     table = measured.by_rank
     data: list[dict[str, Any]] = []
     longest = int(table["genes_in_cell"].max())
-    layout = _grid(len(measured.arms), "perturbed rank", "change point")
+    layout = grid(len(measured.arms), "perturbed rank", "change point")
     for number, arm in enumerate(measured.arms, start=1):
-        part = _thinned(table[table[f"{arm}_change_point"].notna()])
+        part = thinned(table[table[f"{arm}_change_point"].notna()])
         data.append(
             {
                 "type": "scatter", "mode": "markers", "name": arm, "showlegend": False,
-                "x": part["gene_rank"].tolist(), "y": _numbers(part[f"{arm}_change_point"]),
-                "text": _labels(part["gene"], part["cell"]),
+                "x": part["gene_rank"].tolist(), "y": numbers(part[f"{arm}_change_point"]),
+                "text": labels(part["gene"], part["cell"]),
                 "marker": {"size": 4, "color": colour(arm), "opacity": 0.85},
                 "hovertemplate": "%{text}<br>rank %{x}, change point %{y}<extra></extra>",
-                **_axes(number),
+                **axes(number),
             }
         )  # fmt: skip
-        layout["annotations"].append(_title(number, len(measured.arms), arm))
+        layout["annotations"].append(panel_title(number, len(measured.arms), arm))
         layout["shapes"].append(
             {
-                "type": "line", "xref": _axes(number)["xaxis"],
-                "yref": _axes(number)["yaxis"], "x0": 0, "y0": 0,
+                "type": "line", "xref": axes(number)["xaxis"],
+                "yref": axes(number)["yaxis"], "x0": 0, "y0": 0,
                 "x1": longest, "y1": longest,
                 "line": {"dash": "dot", "width": 1, "color": "#888888"},
             }
@@ -204,9 +202,9 @@ def _variance(genes: GenesAnswer) -> Figure | None:
     data = [
         {
             "type": "bar", "orientation": "h", "name": part, "y": list(known),
-            "x": _numbers([100 * shares[part].value for shares in known.values()]),
+            "x": numbers([100 * shares[part].value for shares in known.values()]),
             "marker": {"color": _PART_COLOURS[part]},
-            "text": [_interval(shares[part]) for shares in known.values()],
+            "text": [interval(shares[part]) for shares in known.values()],
             "textposition": "none",
             "hovertemplate": "%{y}: " + part + " %{text}<extra></extra>",
         }
@@ -235,7 +233,7 @@ def _departures(genes: GenesAnswer) -> Figure | None:
     data = [
         {
             "type": "scatter", "mode": "markers", "name": name,
-            "x": _numbers(part["mean_rank"]), "y": _numbers(part["departure"]),
+            "x": numbers(part["mean_rank"]), "y": numbers(part["departure"]),
             "text": [
                 f"{plain(row.gene)}: {row.cells} cells, q {row.q:.2g}" for row in part.itertuples()
             ],
@@ -263,19 +261,19 @@ def _departures(genes: GenesAnswer) -> Figure | None:
 
 
 def _against_rank(measured: Measurements) -> Figure:
-    table = _thinned(measured.by_rank)
+    table = thinned(measured.by_rank)
     arms = [arm for arm in measured.arms if f"{arm}_cell_shift" in table]
-    layout = _grid(len(arms), "rank of the knocked-out gene", "cell shift")
+    layout = grid(len(arms), "rank of the knocked-out gene", "cell shift")
     data = []
     for number, arm in enumerate(arms, start=1):
         shifts = table[f"{arm}_cell_shift"].where(table[f"{arm}_cell_shift"] > 0)
         data.append(
             {
                 "type": "scatter", "mode": "markers", "name": arm, "showlegend": False,
-                "x": table["gene_rank"].tolist(), "y": _numbers(shifts),
-                "text": _labels(table["gene"], table["cell"]),
+                "x": table["gene_rank"].tolist(), "y": numbers(shifts),
+                "text": labels(table["gene"], table["cell"]),
                 "marker": {"size": 4, "color": colour(arm), "opacity": 0.85},
-                "hovertemplate": "%{text}, rank %{x}<br>%{y:.2e}<extra></extra>", **_axes(number),
+                "hovertemplate": "%{text}, rank %{x}<br>%{y:.2e}<extra></extra>", **axes(number),
             }
         )  # fmt: skip
         layout[f"yaxis{number if number > 1 else ''}"] |= {
@@ -283,7 +281,7 @@ def _against_rank(measured: Measurements) -> Figure:
             "exponentformat": "power",
             "dtick": 1,
         }
-        layout["annotations"].append(_title(number, len(arms), arm))
+        layout["annotations"].append(panel_title(number, len(arms), arm))
     return Figure(
         "against-rank",
         "Cell shift against the knocked-out gene's rank",
@@ -308,8 +306,8 @@ def _places(measured: Measurements, ranking: Ranking) -> Figure | None:
             "type": "scatter", "mode": "markers",
             "x": places[columns[0]].tolist(), "y": places[columns[1]].tolist(),
             "text": [plain(gene) for gene in means["gene"]],
-            "customdata": _numbers(means["gene_rank"]),
-            "marker": {"size": 6, "color": _numbers(means["gene_rank"]), "colorscale": "Viridis",
+            "customdata": numbers(means["gene_rank"]),
+            "marker": {"size": 6, "color": numbers(means["gene_rank"]), "colorscale": "Viridis",
                        "opacity": 0.9,
                        "colorbar": {"title": {"text": "mean rank", "side": "right"},
                                     "thickness": 12}},
@@ -336,7 +334,7 @@ def _links(links: LinksAnswer) -> Figure:
     data = [
         {
             "type": "box", "name": score, "boxpoints": "all", "jitter": 0.4, "pointpos": 0,
-            "y": _numbers(part["auroc"]), "text": [plain(gene) for gene in part["gene"]],
+            "y": numbers(part["auroc"]), "text": [plain(gene) for gene in part["gene"]],
             "marker": {"color": colour(str(score)), "size": 4}, "showlegend": False,
             "hovertemplate": "%{text}: %{y:.2f}<extra></extra>",
         }
@@ -358,83 +356,3 @@ def _links(links: LinksAnswer) -> Figure:
         "does not beat them adds nothing to them.",
         {"data": data, "layout": layout},
     )
-
-
-def _grid(panels: int, x: str, y: str, *, shared: bool = True) -> dict[str, Any]:
-    """Layout of panels side by side; their vertical axes share one scale, or each has its own."""
-    gap = 0.04
-    width = (1 - gap * (panels - 1)) / panels
-    # One title for all panels: on a phone each would cover the next.
-    title = {
-        "text": x, "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0,
-        "yshift": -30, "yanchor": "top", "font": {"size": 14},
-    }  # fmt: skip
-    layout: dict[str, Any] = {
-        "annotations": [title], "shapes": [], "margin": {"t": 40, "b": 60},
-    }  # fmt: skip
-    for number in range(1, panels + 1):
-        suffix = "" if number == 1 else str(number)
-        start = (number - 1) * (width + gap)
-        layout[f"xaxis{suffix}"] = {
-            "domain": [start, start + width], "anchor": f"y{suffix}", "nticks": 4,
-            "zeroline": False,
-        } | ({} if number == 1 else {"matches": "x"})  # fmt: skip
-        layout[f"yaxis{suffix}"] = {"anchor": f"x{suffix}"}
-        if number == 1:
-            layout["yaxis"]["title"] = {"text": y}
-        elif shared:
-            layout[f"yaxis{suffix}"] |= {"matches": "y", "showticklabels": False}
-    return layout
-
-
-def _axes(number: int) -> dict[str, str]:
-    suffix = "" if number == 1 else str(number)
-    return {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-
-
-def _title(number: int, panels: int, text: str) -> dict[str, Any]:
-    gap = 0.04
-    width = (1 - gap * (panels - 1)) / panels
-    return {
-        "text": text, "showarrow": False, "xref": "paper", "yref": "paper",
-        "x": (number - 1) * (width + gap) + width / 2, "y": 1.02, "xanchor": "center",
-        "yanchor": "bottom", "font": {"size": 13},
-    }  # fmt: skip
-
-
-def _bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
-    values = np.array([one.value for one in estimates])
-    return {
-        "y": _numbers(values),
-        "error_y": {
-            "type": "data", "symmetric": False, "thickness": 1,
-            "array": _numbers([one.high - one.value for one in estimates]),
-            "arrayminus": _numbers([one.value - one.low for one in estimates]),
-        },
-    }  # fmt: skip
-
-
-def _interval(estimate: Estimate) -> str:
-    text = f"{estimate.value:.0%}"
-    known = np.isfinite(estimate.low)
-    return f"{text} ({estimate.low:.0%} to {estimate.high:.0%})" if known else text
-
-
-def _thinned(table: Any) -> Any:
-    """At most so many rows, evenly taken."""
-    step = -(-len(table) // _MOST_POINTS)
-    return table.iloc[:: max(step, 1)]
-
-
-def _labels(genes: Any, cells: Any) -> list[str]:
-    return [f"{plain(str(g))}, {plain(str(c))}" for g, c in zip(genes, cells, strict=True)]
-
-
-def _numbers(values: Any) -> list[float | None]:
-    """Numbers for JSON: four digits are more than a screen shows."""
-    array: npt.NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-    return [float(f"{x:.4g}") if np.isfinite(x) else None for x in array]
-
-
-def _matrix(values: npt.NDArray[np.float64]) -> list[list[float | None]]:
-    return [_numbers(row) for row in values]

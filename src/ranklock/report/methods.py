@@ -9,8 +9,16 @@ from ranklock.report.page import Formula, Paragraph, Table
 Blocks = tuple[Paragraph | Formula | Table, ...]
 
 
-def methods(arms: tuple[str, ...]) -> Blocks:
-    """Definitions and formulas, in the order of the questions."""
+def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
+    """Definitions and formulas, in the order of the questions.
+
+    Parameters
+    ----------
+    arms
+        Of the audit.
+    drawn
+        Whether the knock-outs were drawn for it; otherwise they are those of a sweep.
+    """
     return (
         Paragraph(
             "A cell is read as genes ranked by expression. An arm is one exact way of expressing a "
@@ -53,22 +61,31 @@ def methods(arms: tuple[str, ...]) -> Blocks:
             "within 1% of the cell's genes, at least two."
         ),
         Paragraph(
-            "Sample: the ranks of each cell are cut into equal stretches, and one gene is taken of "
-            "each, by random numbers that a gene keeps in all cells, so that genes come up in "
-            "several cells. Means have 95% intervals from a variance clustered by cell and gene "
-            "(Cameron, Gelbach and Miller, 2011) and Student's t; with a single cell they hold "
-            "over its knock-outs only. Correlations are taken within cells and averaged."
+            (
+                "Sample: the ranks of each cell are cut into equal stretches, and one gene is "
+                "taken of each, by random numbers that a gene keeps in all cells, so that genes "
+                "come up in several cells. "
+                if drawn
+                else "Knock-outs are all that the sweep holds. "
+            )
+            + "Means have 95% intervals from a variance clustered by cell and gene (Cameron, "
+            "Gelbach and Miller, 2011) and Student's t, shares have Wilson's; with a single cell "
+            "they hold over its knock-outs only, and with two or three they are wide. "
+            "Correlations are taken within cells and averaged."
         ),
         Paragraph(
-            "Variance: what a cubic spline on rank explains has the first claim; gene and cell are "
+            "Variance: what a cubic spline on rank explains, less what its coefficients fit of "
+            "chance, has the first claim; gene and cell are "
             "crossed random effects of the rest, by the method of moments (Gao and Owen, 2017), "
             "with jackknife intervals on the arcsine scale. Departures of genes are tested over "
             "cells by moderated t (Smyth, 2004); q-values are Benjamini and Hochberg's."
         ),
         Paragraph(
             "Known links: responders are ordered by the mean place of their effect over cells. The "
-            "null draws as many genes from every stretch of 25 neighbouring ranks as the targets "
-            "have there, 1,000 times. Co-expression is |Spearman| over the audited cells between "
+            "null draws as many genes from every stretch of neighbouring ranks (5 to 25 genes) as "
+            "the targets have there, 1,000 times. Under other knock-outs: the AUROC of the same "
+            "targets when other regulators at like ranks are knocked out, which genes that move "
+            "under anything raise. Co-expression is |Spearman| over the audited cells between "
             "relative expression ranks, absent genes last; rank distance is the mean distance in "
             "rank, nearest first. Neither uses the model."
         ),

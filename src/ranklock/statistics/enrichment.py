@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy import stats
 
 Array = npt.NDArray[np.float64]
-STRATUM = 25  # genes of neighbouring ranks among which targets are drawn
+STRATA = 40  # stretches of ranks among which targets are drawn, if each has enough genes
+FEWEST, MOST = 5, 25  # genes in a stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,8 @@ def matched_draws(
     generator = np.random.default_rng(seed)
     order = np.argsort(np.asarray(ranks), kind="stable")
     parts = []
-    for stratum in np.array_split(order, max(len(order) // STRATUM, 1)):
+    size = min(max(len(order) // STRATA, FEWEST), MOST)
+    for stratum in np.array_split(order, max(len(order) // size, 1)):
         wanted = int(targets[stratum].sum())
         if wanted:
             keys = generator.random((draws, len(stratum)))
@@ -82,6 +84,11 @@ def enrichment(
         _auroc(upwards, drawn),
         _average_precision(downwards, drawn),
     )
+
+
+def auroc(scores: npt.ArrayLike, targets: npt.NDArray[np.bool_]) -> float:
+    """Probability that a target scores above another gene, ties counting half."""
+    return float(_auroc(stats.rankdata(scores), np.flatnonzero(targets)[None, :])[0])
 
 
 def _auroc(ranks: Array, chosen: npt.NDArray[np.int_]) -> Array:

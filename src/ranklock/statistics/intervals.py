@@ -77,7 +77,8 @@ def mean_interval(
     Two-way cluster-robust variance V_cells + V_genes − V_both (Cameron, Gelbach and Miller,
     *Journal of Business & Economic Statistics* 29, 2011), each with G / (G − 1) for its G
     clusters, never less than the larger of the two; quantiles of Student's t with one degree of
-    freedom less than the smaller number of clusters.
+    freedom less than the smaller number of clusters. With two or three cells that do not differ
+    the interval is wider than it need be.
     """
     return mean_test(values, cells, genes)[0]
 
@@ -109,6 +110,36 @@ def mean_test(
     p = 2 * stats.t.sf(abs(mean) / error, degrees) if error > 0 else float(mean == 0)
     replicates = "cells" if over_cells else "knock-outs"
     return Estimate(mean, mean - half, mean + half, len(y), replicates), float(p)
+
+
+def share_interval(
+    hits: npt.ArrayLike, cells: npt.ArrayLike, genes: npt.ArrayLike | None = None
+) -> Estimate:
+    """Share of knock-outs of which something holds, with an interval that stays in 0 to 1.
+
+    Parameters
+    ----------
+    hits
+        1 where it holds, 0 where it does not, shape (knock-outs,). NaN are left out.
+    cells, genes
+        As in :func:`mean_interval`.
+
+    Notes
+    -----
+    Wilson's score interval (*Journal of the American Statistical Association* 22, 1927), with the
+    number of independent knock-outs that the clustered variance amounts to. Where all or none
+    hold there is no variance, and each knock-out counts.
+    """
+    plain = mean_interval(hits, cells, genes)
+    if not np.isfinite(plain.low):
+        return plain
+    share, half = plain.value, (plain.high - plain.low) / 2
+    z = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+    number = min(share * (1 - share) * (z / half) ** 2, plain.n) if half > 0 else plain.n
+    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    width = z / (1 + z**2 / number) * np.sqrt(share * (1 - share) / number + (z / number) ** 2 / 4)
+    low, high = max(middle - width, 0.0), min(middle + width, 1.0)
+    return Estimate(share, float(low), float(high), plain.n, plain.replicates)
 
 
 def _clustered(residuals: Array, labels: npt.NDArray[np.int_]) -> float:

@@ -23,6 +23,11 @@ def rank_smooth(values: npt.ArrayLike, ranks: npt.ArrayLike) -> Array:
     return np.asarray(basis @ solution)
 
 
+def smooth_degrees(ranks: npt.ArrayLike) -> int:
+    """Coefficients that the smooth of these ranks has beyond its mean."""
+    return int(_basis(np.asarray(ranks, dtype=np.float64)).shape[1]) - 1
+
+
 def _basis(x: Array) -> Array:
     most = len(np.unique(x))
     affordable = min(len(x) // _ENOUGH, most)

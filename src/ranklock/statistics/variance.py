@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ranklock.statistics.intervals import CONFIDENCE, Estimate, without_interval
-from ranklock.statistics.smooth import rank_smooth
+from ranklock.statistics.smooth import rank_smooth, smooth_degrees
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int_]
@@ -50,7 +50,8 @@ def variance_shares(
     Returns
     -------
     VarianceShares
-        ``rank``: variance of a smooth function of the rank, which has the first claim; ``gene`` and
+        ``rank``: variance of a smooth function of the rank, which has the first claim, less
+        what its coefficients fit of chance; ``gene`` and
         ``cell``: variance of random effects of what the rank leaves; ``rest``: all else.
 
     Notes
@@ -72,11 +73,10 @@ def variance_shares(
     repeats = len(y) - n_genes
     unknown = without_interval(np.nan, len(y))
     if len(y) < _FEWEST_REPEATS or np.ptp(y) == 0:
-        why = "nothing varies" if len(y) and np.ptp(y) == 0 else "there are too few knock-outs"
+        why = "there are too few knock-outs" if len(y) < _FEWEST_REPEATS else "nothing varies"
         return VarianceShares(dict.fromkeys(PARTS, unknown), f"Not decomposed: {why}.")
     if n_cells < 2 or repeats < _FEWEST_REPEATS:
-        fitted = rank_smooth(y, x)
-        rank = float(np.var(fitted) / np.var(y))
+        rank = _of_rank(y, x, rank_smooth(y, x)) / float(np.var(y))
         return VarianceShares(
             {
                 **dict.fromkeys(PARTS, unknown),
@@ -113,9 +113,16 @@ def variance_shares(
 
 def _shares(y: Array, x: Array, g: Labels, c: Labels) -> Array:
     fitted = rank_smooth(y, x)
-    parts = np.array([np.var(fitted), *_components(y - fitted, g, c)])
+    parts = np.array([_of_rank(y, x, fitted), *_components(y - fitted, g, c)])
     parts = np.maximum(parts, 0.0)
     return np.asarray(parts / parts.sum())
+
+
+def _of_rank(y: Array, x: Array, fitted: Array) -> float:
+    """Variance of the smooth, less what it fits of chance: a part of the rest a coefficient."""
+    degrees = smooth_degrees(x)
+    rest = float(((y - fitted) ** 2).sum()) / max(len(y) - degrees - 1, 1)
+    return max(float(np.var(fitted)) - degrees / len(y) * rest, 0.0)
 
 
 def _components(y: Array, g: Labels, c: Labels) -> Array:
