@@ -173,7 +173,7 @@ def audit(
         if as_json:
             typer.echo(json.dumps(found.content, indent=1))
         else:
-            typer.echo("\n".join(describe_audit(found)))
+            typer.echo("\n".join(describe_audit(found, out)))
         if open_report:
             webbrowser.open(found.report.resolve().as_uri())
 
@@ -189,13 +189,13 @@ def _refuse_options_of_forwards(context: typer.Context, sweep: Path) -> None:
             )
 
 
-def describe_audit(found: Audit) -> list[str]:
+def describe_audit(found: Audit, out: Path) -> list[str]:
     """The verdict, a line a question, and where the report is."""
     lines = [
         f"{number}. {entry['asks']}\n   {entry['answer']}"
         for number, entry in enumerate(found.content["verdict"], start=1)
     ]
-    return [*lines, f"Report:  {found.report}", f"Numbers: {found.folder / 'audit.json'}"]
+    return [*lines, f"Report:  {out / found.report.name}", f"Numbers: {out / 'audit.json'}"]
 
 
 def _states(key: str | None, start: str | None, goal: str | None) -> StateQuestion | None:

@@ -60,9 +60,10 @@ def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Verdict:
     verb = {True: "Yes", False: "No", None: "Not certain"}[found]
     sentence = (
         f"{verb}. Under {name}, a gene below the knocked-out one moves further than a gene above "
-        f"it with probability {shown(one.superiority)}; the median moves {_times(one.step.value)}. "
-        f"Effects jump {_times(one.jump.value, of='at the rank')}, and the largest jump is there "
-        f"in {one.located.value:.0%} of knock-outs ({one.located_by_chance:.0%} by chance)."
+        f"it with probability {shown(one.superiority)}; the median effect is "
+        f"{_factor(one.step.value)}. Effects jump {_factor(one.jump.value)} at the rank, and the "
+        f"largest jump is there in {one.located.value:.0%} of knock-outs "
+        f"({one.located_by_chance:.0%} by chance)."
     )
     if found:
         sentence += f" {_where(step, name)}"
@@ -98,15 +99,11 @@ def _where(step: StepAnswer, arm: str) -> str:
     return f"{where}, {' and '.join(parts)} (false-discovery rate 5%)."
 
 
-def _times(step: float, of: str = "") -> str:
-    """A difference of logarithms in words."""
+def _factor(step: float) -> str:
+    """A difference of log10 as a factor."""
     factor = 10.0 ** abs(step)
     number = f"{factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
-    if of:
-        return f"{of} by a factor of {number if step >= 0 else f'1/{number}'}"
-    if number == "1.0":
-        return "as far"
-    return f"{number} times as far" if step >= 0 else f"1/{number} as far"
+    return f"×{number}" if step >= 0 or number == "1.0" else f"×1/{number}"
 
 
 def on_genes(genes: GenesAnswer | None) -> Verdict:
@@ -205,8 +202,8 @@ def on_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Verdict:
     ]
     if step is not None and cures:
         each = [
-            f"{shown(step.arms[arm].superiority)} under {arm}, where effects jump "
-            f"{_times(step.arms[arm].jump.value, of='at the rank')}"
+            f"{shown(step.arms[arm].superiority)} under {arm}, with a jump of "
+            f"{_factor(step.arms[arm].jump.value)} at the rank"
             for arm in cures
         ]
         found = f"The probability of moving further below the gene is {'; '.join(each)}. "
