@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import ranklock
 from ranklock.cli import app
-from ranklock.demo import make_cells, train
+from ranklock.demo import make_cells, story, train
 from ranklock.demo.model_card import MODEL_CARD
 
 
@@ -98,20 +98,27 @@ def test_masked_genes_are_masked():
         assert masked == 1 if judge else 0.6 < masked < 0.95
 
 
-def test_the_demo_command(tmp_path):
-    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")])
+def test_the_demo_command(tmp_path, monkeypatch):
+    # The audit under it is a smaller one here: tests/test_notebooks.py runs one on these cells.
+    whole = story.audit
+    monkeypatch.setattr(story, "audit", lambda *a, **options: whole(*a, budget=800, **options))
+    out = tmp_path / "demo"
+    result = CliRunner().invoke(app, ["demo", "--out", str(out)])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert len(lines) == 7  # five of what was found, two of where it is
+    assert len(lines) == 8  # five of what was found, three of where it is
     assert "PU.1 (SPI1)" in lines[0]
     assert "of the squared movement" in lines[3]
     assert lines[5].endswith("rank_shift.png")
-    manifest = json.loads((tmp_path / "demo" / "manifest.json").read_text())
+    assert str(out / "audit" / "report.html") in lines[7]
+    manifest = json.loads((out / "knockout" / "manifest.json").read_text())
     assert manifest["summary"][0]["cells"] > 100
-    assert ranklock.read_run(tmp_path / "demo").table["gene"].unique().tolist() == ["SPI1"]
-    again = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")])
+    assert ranklock.read_run(out / "knockout").table["gene"].unique().tolist() == ["SPI1"]
+    audited = ranklock.read_audit(out / "audit")
+    assert audited.verdict.loc["step", "tone"] == "bad"
+    assert audited.content["rankings"]["goal"] is not None
+    again = CliRunner().invoke(app, ["demo", "--out", str(out)])
     assert again.exit_code == 4
     assert "exists already" in again.stderr
-    assert json.loads(
-        CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "j"), "--json"]).stdout
-    )["summary"]
+    report = CliRunner().invoke(app, ["demo", "--out", str(out), "--overwrite", "--json"])
+    assert json.loads(report.stdout)["summary"]

@@ -150,7 +150,8 @@ def demo(
     if as_json:
         print_json(run.manifest, out)
     else:
-        report = f"Report:  {audited / found.report.name} (the five questions, answered on these cells)"
+        page = audited / found.report.name
+        report = f"Report:  {page} (the five questions, answered on these cells)"
         typer.echo("\n".join([*tell(run), *_written(folder), report]))
 
 
