@@ -40,6 +40,17 @@ def test_the_five_answers_are_printed_and_written(run, tmp_path):
     assert (tmp_path / "out" / "report.html").stat().st_size < 6e6
 
 
+def test_an_audit_can_be_shown_again(run, tmp_path):
+    printed = run("--budget", "100").stdout
+    shown = CliRunner().invoke(app, ["show", str(tmp_path / "out")])
+    assert shown.stdout == printed
+    shown = CliRunner().invoke(app, ["show", str(tmp_path / "out"), "--json"])
+    assert json.loads(shown.stdout)["format"] == "ranklock-audit"
+    refused = CliRunner().invoke(app, ["show", str(tmp_path / "out"), "--gene", "GENE1"])
+    assert refused.exit_code == 2
+    assert "is an audit" in refused.stderr
+
+
 def test_json_is_json_alone(run):
     result = run("--budget", "100", "--json")
     jsonschema.validate(json.loads(result.stdout), schema())

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ranklock.arms import DECOMPOSITION_ARMS
 from ranklock.effects import cosine_distance, decompose, displacement
-from ranklock.effects.moments import displacements, distances, split
+from ranklock.effects.moments import approach, displacements, distances, mask_beyond_hold, split
 from ranklock.engine.readout import measure
 
 
@@ -87,3 +87,31 @@ def test_without_its_arms_there_is_no_decomposition():
     del after["shift"]
     assert split(taken(before, after).genes) is None
     assert taken(before, after, cell_is_mean=False).cell is None
+
+
+@given(seed=st.integers(0, 99), size=st.integers(1, 8))
+def test_the_approach_to_a_state_is_the_change_of_the_cosine(seed, size):
+    before, after = states(seed, size, 0.3)
+    goals = np.random.default_rng(seed).normal(size=(2, 12))
+    found = taken(before, after, states=torch.from_numpy(goals))
+
+    def cosines(x):
+        return goals @ x / np.linalg.norm(goals, axis=1) / np.linalg.norm(x)
+
+    for arm in DECOMPOSITION_ARMS:
+        turned = approach(found.cell, found.states, arm)
+        start = before.mean(0, dtype=np.float64)
+        for k in range(2):
+            end = after[arm][k].mean(0, dtype=np.float64)
+            np.testing.assert_allclose(turned[k], cosines(end) - cosines(start), atol=1e-12)
+
+
+def test_what_mask_adds_to_hold_is_the_distance_between_them():
+    before, after = states(3, 4, 0.1)
+    after["mask"] = after["hold"] + np.float32(0.01)
+    found = taken(before, after)
+    expected = ((after["mask"].astype(float) - after["hold"]) ** 2).sum(-1)
+    # Of squares of 0.1 that have all but a hundredth in common.
+    np.testing.assert_allclose(mask_beyond_hold(found.genes), expected, rtol=1e-9)
+    del after["mask"]
+    assert mask_beyond_hold(taken(before, after).genes) is None

@@ -16,7 +16,6 @@ from ranklock.questions.budget import DEFAULT_BUDGET, parse_budget
 
 if TYPE_CHECKING:
     from ranklock.experiments.states import StateQuestion
-    from ranklock.questions.folder import Audit
 
 AUDIT_EPILOG = (
     "**The five questions**: is there a step, and at which ranks? with all genes, or particular "
@@ -128,6 +127,7 @@ def audit(
         from ranklock.experiments import audit_sweep
         from ranklock.network import read_network
         from ranklock.report.files import check_formats
+        from ranklock.report.text import describe_audit
         from ranklock.results.sweep import is_sweep, read_sweep
 
         formats = check_formats([part.strip() for part in figures.split(",")] if figures else [])
@@ -187,15 +187,6 @@ def _refuse_options_of_forwards(context: typer.Context, sweep: Path) -> None:
                 f"{sweep} is a sweep, whose cells, model and options are what they were; leave out "
                 f"{parameter.opts[0]}."
             )
-
-
-def describe_audit(found: Audit, out: Path) -> list[str]:
-    """The verdict, a line a question, and where the report is."""
-    lines = [
-        f"{number}. {entry['asks']}\n   {entry['answer']}"
-        for number, entry in enumerate(found.content["verdict"], start=1)
-    ]
-    return [*lines, f"Report:  {out / found.report.name}", f"Numbers: {out / 'audit.json'}"]
 
 
 def _states(key: str | None, start: str | None, goal: str | None) -> StateQuestion | None:

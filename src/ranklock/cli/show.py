@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ SHOW_EPILOG = (
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="Folder of a sweep or of a knock-out.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a sweep, an audit or a knock-out.")],
     gene: Annotated[
         str | None, typer.Option(help="Show what moves when this gene is knocked out.")
     ] = None,
@@ -40,11 +41,21 @@ def show(
     ] = False,
 ) -> None:
     """Show what a run found, finished or not; what is on disk is never changed."""
-    from ranklock.report.text import describe_knockout_of, describe_sweep
+    from ranklock.questions.folder import is_audit, read_audit
+    from ranklock.report.text import describe_audit, describe_knockout_of, describe_sweep
     from ranklock.results.folder import read_folder
     from ranklock.results.sweep import is_sweep, read_sweep
 
     with reported():
+        if is_audit(run):
+            if gene or export:
+                raise OptionError(f"{run} is an audit; its sweep is {run / 'sweep'}: show that.")
+            found_audit = read_audit(run)
+            if as_json:
+                typer.echo(json.dumps(found_audit.content, indent=1))
+            else:
+                typer.echo("\n".join(describe_audit(found_audit, run)))
+            return
         if not is_sweep(run):
             if gene or export:
                 raise OptionError("--gene and --export need the folder of a sweep.")

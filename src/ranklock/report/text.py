@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ranklock.effects import pooled_artefact_share
+from ranklock.questions.folder import Audit
 from ranklock.results.sweep import Sweep
 
 
@@ -102,3 +104,12 @@ def _top_knockouts(table: pd.DataFrame, arms: Sequence[str], top: int) -> list[s
         row = [f"{one.index[place]} {one.iloc[place]:.1e}" for one in ranked]
         lines.append("  " + "".join(f"{entry:<24}" for entry in row).rstrip())
     return lines
+
+
+def describe_audit(found: Audit, out: Path) -> list[str]:
+    """The verdict, a line a question, and where the report is."""
+    lines = [
+        f"{number}. {entry['asks']}\n   {entry['answer']}"
+        for number, entry in enumerate(found.content["verdict"], start=1)
+    ]
+    return [*lines, f"Report:  {out / found.report.name}", f"Numbers: {out / 'audit.json'}"]
