@@ -88,6 +88,15 @@ def test_the_table_of_knockouts_sorts_and_filters(page, tiny_audit):
     assert "mean rank" in header.inner_text()
 
 
+@pytest.mark.parametrize(("width", "media"), [(390, "screen"), (718, "print")])
+def test_it_fits_a_phone_and_a_sheet_of_paper(browser, tiny_audit, width, media):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.emulate_media(media=media)
+    page.goto(tiny_audit.report.as_uri())
+    scroll_through(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_names_that_want_to_be_scripts_are_text(browser, nasty_audit):
     page = browser.new_page()
     dialogs = []

@@ -7,8 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ranklock.arms import DEFAULT_ARMS, find_arms
 from ranklock.cells import Cells
 from ranklock.errors import InputError, OptionError
@@ -29,10 +27,11 @@ from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
 from ranklock.models.precision import check_precision
 from ranklock.network import Network
-from ranklock.questions.answers import Answers, answer
+from ranklock.questions.answers import answer
 from ranklock.questions.budget import DEFAULT_BUDGET, Budget, parse_budget
 from ranklock.questions.folder import Audit, read_audit
-from ranklock.questions.measure import Measurements, measure
+from ranklock.questions.measure import measure
+from ranklock.questions.uncertainty import describe_sample
 from ranklock.report.files import check_formats
 from ranklock.results.sweep import Sweep
 
@@ -197,7 +196,7 @@ def audit(
             "network": None if network is None else network.name,
         }  # fmt: skip
         write_audit(
-            folder, measured, answers, _describe(of_sample, measured, answers), found, formats
+            folder, measured, answers, describe_sample(of_sample, measured, answers), found, formats
         )
     return read_audit(folder)
 
@@ -255,7 +254,7 @@ def audit_sweep(
             "states": None,
         }
         write_audit(
-            folder, measured, answers, _describe(of_sample, measured, answers), sweep, formats
+            folder, measured, answers, describe_sample(of_sample, measured, answers), sweep, formats
         )
     return read_audit(folder)
 
@@ -300,68 +299,3 @@ def _sample(
 
 def _named(plan: SweepPlan, sample: Sample) -> dict[str, tuple[int, ...]]:
     return {layout.name: sample.by_rank[layout.index] for layout in plan.layouts}
-
-
-def _describe(
-    sample: Mapping[str, Any], measured: Measurements, answers: Answers
-) -> dict[str, Any]:
-    """The sample, and what it left uncertain."""
-    table = measured.knockouts
-    genes = table.groupby("gene_id", observed=True)["cell"].nunique()
-    uncertain = []
-    cells = int(sample["cells"])
-    if cells == 1:
-        uncertain.append(
-            "One cell was audited: intervals hold over its knock-outs, and say nothing of others."
-        )
-    elif cells < sample["cells_given"]:
-        uncertain.append(
-            f"{cells} of {sample['cells_given']} cells were audited; four times as many would "
-            "about halve the intervals."
-        )
-    possible = int(table.drop_duplicates("cell")["genes_in_cell"].sum())
-    if len(table) < possible:
-        uncertain.append(
-            f"{len(table):,} of the {possible:,} genes of these cells were knocked out: those that "
-            "were not say nothing here."
-        )
-    by_rank = int(table["by_rank"].sum())
-    if by_rank < len(table):
-        uncertain.append(
-            f"{len(table) - by_rank:,} knock-outs were added for the network; questions 1 to 4 "
-            f"rest on the other {by_rank:,}, which cover the ranks."
-        )
-    covered = np.ptp(table["relative_rank"])
-    if len(table) >= 10 and covered < 0.8:
-        uncertain.append(
-            f"The knock-outs cover ranks {table['relative_rank'].min():.0%} to "
-            f"{table['relative_rank'].max():.0%} of the cells alone; the answers hold for those."
-        )
-    if sample.get("unfinished"):
-        uncertain.append("The sweep is not finished: what is there was audited.")
-    rare = float((genes < 3).mean())
-    if rare > 0:
-        uncertain.append(
-            f"{rare:.0%} of the {len(genes):,} genes were knocked out of fewer than three cells, "
-            "too few to be tested each."
-        )
-    step = answers.step
-    if step is not None:
-        widths = [(one.superiority.high - one.superiority.low) / 2 for one in step.arms.values()]
-        if np.isfinite(widths).any():
-            uncertain.append(
-                "The probability that a gene after the rank moves further is known to ±"
-                f"{np.nanmax(widths):.2f} or better, arm by arm."
-            )
-        if step.too_near_an_end:
-            uncertain.append(
-                f"{step.too_near_an_end} knock-outs stand within five genes of an end of their "
-                "cell, where no step can be told."
-            )
-    return {
-        **sample,
-        "knockouts": len(table),
-        "to_cover_the_ranks": by_rank,
-        "genes": len(genes),
-        "uncertain": uncertain,
-    }

@@ -121,7 +121,7 @@ def _regions(step: StepAnswer) -> Figure:
     data: list[dict[str, Any]] = []
     layout = grid(2, "perturbed rank, % of the cell's genes", "log10", shared=False)
     for number, (what, name) in enumerate(
-        (("step", "step: medians below against above"), ("jump", "jump: at the rank itself")),
+        (("step", "step (medians)"), ("jump", "jump at the rank")),
         start=1,
     ):
         layout["annotations"].append(panel_title(number, 2, name))

@@ -39,7 +39,7 @@ def grid(panels: int, x: str, y: str, *, shared: bool = True) -> dict[str, Any]:
         suffix = "" if number == 1 else str(number)
         start = (number - 1) * (width + gap)
         layout[f"xaxis{suffix}"] = {
-            "domain": [start, start + width], "anchor": f"y{suffix}", "nticks": 4,
+            "domain": [start, start + width], "anchor": f"y{suffix}", "nticks": 3, "tickangle": 0,
             "zeroline": False,
         } | ({} if number == 1 else {"matches": "x"})  # fmt: skip
         layout[f"yaxis{suffix}"] = {"anchor": f"x{suffix}"}
