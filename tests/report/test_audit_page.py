@@ -47,9 +47,9 @@ def page(browser, tiny_audit):
 
 def scroll_through(page):
     height = page.evaluate("document.documentElement.scrollHeight")
-    for y in range(0, height + 900, 450):
+    for y in range(0, height + 900, 800):
         page.evaluate(f"window.scrollTo(0, {y})")
-        page.wait_for_timeout(60)
+        page.wait_for_timeout(40)
 
 
 def test_every_figure_is_drawn_without_errors_or_requests(page, tiny_audit):
