@@ -59,7 +59,7 @@ BIASED, CLEAN = arm(True, estimate(0.99)), arm(False)
         ({"delete": BIASED, "hold": CLEAN, "mask": CLEAN}, "cured", "orders the genes alike"),
         ({"delete": BIASED, "hold": CLEAN, "mask": arm(False, agreement=0.5)}, "cures differ",
          "report mask beside it"),
-        ({"delete": BIASED, "hold": CLEAN, "mask": arm(None)}, "cured", "mask may have one"),
+        ({"delete": BIASED, "hold": CLEAN, "mask": arm(None)}, "cured", "mask is left open"),
         ({"delete": BIASED, "hold": arm(True), "mask": CLEAN}, "cured", "hold has a step of its"),
         ({"delete": BIASED, "attention-mask": CLEAN}, "cured", "Use attention-mask"),
         ({"delete": BIASED, "hold": arm(None), "mask": arm(None)}, "unknown", "leave open whether"),

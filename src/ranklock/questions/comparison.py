@@ -16,13 +16,13 @@ from ranklock.statistics.intervals import NOTHING, Estimate, mean_interval
 BIASED = 0.10  # artefact share from which on delete is called biased
 ALIKE = 0.80  # Spearman's correlation from which on two arms are called alike
 STILL_RANKED = 0.30  # |Spearman|, and share of variance, from which on rank is called a confounder
-NO_JUMP = 0.10  # log10: effects that rise by less than a quarter at the rank do not step
+NO_JUMP = 0.176  # log10 of 1.5: effects that rise by less than half at the rank do not step
 
 RULE = (
     "All of this holds for whole 95% intervals; what they leave open is called not certain. An arm "
     f"has a step where effects jump up at the rank by more than nothing, and the probability that "
     f"a gene after the rank moves further than one before it is above {SMALL}. It has none where "
-    f"the jump is below {NO_JUMP} (log10), or that probability below {SMALL}. delete is biased "
+    f"the jump is below ×{10**NO_JUMP:.1f}, or that probability below {SMALL}. delete is biased "
     f"where it has a step, or where its artefact share is above {BIASED:.0%}; it is free of bias "
     f"where it has none and the share is below {BIASED:.0%}. An arm that holds positions is a cure "
     "where it has no step. Two cures are alike where their effects correlate (Spearman, within a "
@@ -183,7 +183,10 @@ def recommend(arms: dict[str, ArmCompared]) -> tuple[str, str]:
     also = _still_ranked(arms[cures[0]])
     if len(cures) == 1:
         others = [name for name in tried if name not in cures]
-        state = {True: "has a step of its own", None: "may have one"}
+        state = {
+            True: "has a step of its own",
+            None: "is left open by its intervals (spend more: --budget)",
+        }
         but = "".join(f"; {name} {state[arms[name].has_step]}" for name in others)
         return "cured", f"Use {cures[0]} in place of delete: it has no step{but}.{also}"
     agreement = arms["mask"].agreement.value

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from ranklock.arms import ARMS, Positions
 from ranklock.questions.answers import QUESTIONS, Answers
 from ranklock.questions.genes import Departure
 from ranklock.questions.measure import Measurements
@@ -292,7 +293,7 @@ def _arms(answers: Answers) -> list[Block]:
         rows.append(
             (
                 arm, verdicts[one.has_step], _cell(of_step.superiority) if of_step else None,
-                _cell(one.artefact_share, ".1%") or "none: not delete",
+                _cell(one.artefact_share, ".1%") or _by_construction(arm),
                 _cell(one.against_rank, "+.2f"),
                 _cell(one.rank_explains, ".0%"), _cell(one.agreement), _cell(one.shared_top, ".1f"),
             )
@@ -302,7 +303,8 @@ def _arms(answers: Answers) -> list[Block]:
         Table(
             "The arms side by side, with 95% intervals",
             ("arm", "a step", "P(after > before)", "artefact share", "cell shift against rank",
-             "and explained by it", "effects against hold (Spearman)", "shared with hold, of ten"),
+             "and how much rank explains of it", "effects against hold (Spearman)",
+             "shared with hold, of ten"),
             rows,
         ),
         *([Paragraph(
@@ -312,6 +314,10 @@ def _arms(answers: Answers) -> list[Block]:
         )] if own else []),
         Paragraph(f"The rule. {compared.rule}"),
     ]  # fmt: skip
+
+
+def _by_construction(arm: str) -> str | None:
+    return "none: positions held" if ARMS[arm].positions is Positions.HELD else None
 
 
 def _links(answers: Answers, figures: Mapping[str, Figure]) -> list[Block]:

@@ -28,7 +28,15 @@ def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
             "Arms of this audit",
             ("arm", "edit", "positions", "what it isolates"),
             [
-                (name, ARMS[name].edit.value, ARMS[name].positions.value, ARMS[name].isolates)
+                tuple(
+                    text.replace("`", "")
+                    for text in (
+                        name,
+                        ARMS[name].edit.value,
+                        ARMS[name].positions.value,
+                        ARMS[name].isolates,
+                    )
+                )
                 for name in arms
             ],
         ),
