@@ -119,6 +119,28 @@ class Sweep:
             for block in self.store.done(layout):
                 yield layout, layout.rows(block), self.store.effects(layout, block, fields)
 
+    def cells_effects(
+        self, fields: Sequence[str], cells: Sequence[str]
+    ) -> Iterator[tuple[CellLayout, dict[str, npt.NDArray[np.float32]]]]:
+        """Effects cell by cell, in the order given; cells that hold nothing are passed over.
+
+        Yields
+        ------
+        Layout of the cell, and field → numbers of shape (knock-outs, responders), NaN where a
+        block is not done.
+        """
+        index_of = {layout.name: layout.index for layout in self._layouts()}
+        for name in cells:
+            if name not in index_of:
+                continue
+            layout = self._layout(index_of[name])
+            shape = (len(layout.knocked_out), len(layout.responders))
+            whole = {field: np.full(shape, np.nan, np.float32) for field in fields}
+            for block in self.store.done(layout):
+                for field, numbers in self.store.effects(layout, block, fields).items():
+                    whole[field][layout.rows(block)] = numbers
+            yield layout, whole
+
     def knockouts(self) -> pd.DataFrame:
         """Every knock-out in every cell: one row each.
 

@@ -39,7 +39,7 @@ class Tested:
     q: Array
 
 
-def tested_means(
+def means_tested(
     means: npt.ArrayLike,
     variances: npt.ArrayLike,
     replicates: npt.ArrayLike,
