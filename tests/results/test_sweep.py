@@ -85,7 +85,7 @@ def test_a_part_of_it_can_be_taken(found):
     assert {layer.partition("_")[0] for layer in some.layers} == {"hold", "n"}
     assert set(some.obs["gene"]) <= {"GENE3", "GENE7"}
     assert found.effects(min_cells=3).n_vars < found.effects().n_vars
-    with pytest.raises(InputError, match="are in so many cells"):
+    with pytest.raises(InputError, match="are in .* cells"):
         found.effects(min_cells=99)
     with pytest.raises(OptionError, match="no arm nothing"):
         found.effects(["nothing"])

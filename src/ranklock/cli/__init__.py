@@ -9,6 +9,7 @@ import typer
 from ranklock import __version__
 from ranklock.cli import audit as _audit
 from ranklock.cli import knockout as _knockout
+from ranklock.cli import responders as _responders
 from ranklock.cli import show as _show
 from ranklock.cli import sweep as _sweep
 from ranklock.cli.options import EXIT_CODES
@@ -45,6 +46,7 @@ app.command(epilog=_audit.AUDIT_EPILOG)(_audit.audit)
 app.command(epilog=_knockout.KNOCKOUT_EPILOG)(_knockout.knockout)
 app.command(epilog=_sweep.SWEEP_EPILOG)(_sweep.sweep)
 app.command(epilog=_sweep.PLAN_EPILOG)(_sweep.plan)
+app.command(epilog=_responders.RESPONDERS_EPILOG)(_responders.responders)
 app.command(epilog=_show.SHOW_EPILOG)(_show.show)
 app.command(epilog=_knockout.DEMO_EPILOG)(_knockout.demo)
 

@@ -51,6 +51,16 @@ Read = Annotated[
     o.option(o.EXPERIMENT, "What to read: genes (effects), cell (cell shifts) or both.", "--read"),
 ]
 
+Controls = Annotated[
+    int,
+    o.option(
+        o.EXPERIMENT,
+        "Beside each --gene, also knock out so many genes at the nearest ranks of the cell, for "
+        "ranklock responders to compare it with.",
+        "--controls",
+    ),
+]
+
 
 def sweep(
     cells: o.CellsFile,
@@ -71,6 +81,7 @@ def sweep(
     backfill: o.Backfill = False,
     layer: o.LayerNumber = -1,
     read: Read = "both",
+    controls: Controls = 0,
     precision: o.Precision = "float32",
     device: o.Device = None,
     threads: o.Threads = None,
@@ -113,6 +124,7 @@ def sweep(
             read=read,
             layer=layer,
             precision=precision,
+            controls=controls,
             overwrite=overwrite,
         )
         if as_json:
@@ -139,6 +151,7 @@ def plan(
     backfill: o.Backfill = False,
     layer: o.LayerNumber = -1,
     read: Read = "both",
+    controls: Controls = 0,
     precision: o.Precision = "float32",
     device: o.Device = None,
     threads: o.Threads = None,
@@ -178,6 +191,7 @@ def plan(
             read=read,
             layer=layer,
             precision=precision,
+            controls=controls,
         )
         typer.echo("\n".join(planned.describe(folder=out)))
         planned.check_fits(out)

@@ -56,6 +56,7 @@ def sweep(
     read: str = "both",
     layer: int = -1,
     precision: str = "float32",
+    controls: int = 0,
     batch_size: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -87,6 +88,9 @@ def sweep(
     precision
         Number format of the forwards: ``float32``, and ``tf32``, ``bfloat16`` or ``float16`` where
         the device has them. The noise floor in the manifest says what it costs.
+    controls
+        Beside each gene that is named, knock out as many other genes at the nearest ranks of the
+        same cell: what :func:`ranklock.responders` compares it with.
     batch_size
         Knock-outs in one forward; found if not given. It changes nothing
         beyond the noise floor.
@@ -123,6 +127,7 @@ def sweep(
     plan = plan_sweep(
         cells, model, genes, arms,
         responders=responders, read=read, layer=layer, precision=precision,
+        controls=controls,
     )  # fmt: skip
     return run_sweep(
         plan,
@@ -130,6 +135,7 @@ def sweep(
         {
             "genes": "all" if genes is None else [str(gene) for gene in genes],
             "responders": "all" if responders is None else [str(gene) for gene in responders],
+            "controls": controls,
         },
         batch_size=batch_size,
         overwrite=overwrite,

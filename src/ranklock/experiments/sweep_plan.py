@@ -287,12 +287,13 @@ def plan_sweep(
     read: str = "both",
     layer: int = -1,
     precision: str = "float32",
+    controls: int = 0,
 ) -> SweepPlan:
     """Plan a sweep, and find out what does not fit.
 
     Parameters
     ----------
-    cells, model, genes, arms, responders, read, layer, precision
+    cells, model, genes, arms, responders, read, layer, precision, controls
         As in :func:`ranklock.sweep`.
 
     Raises
@@ -302,6 +303,11 @@ def plan_sweep(
         belongs to another checkpoint, a layer, arm or precision that does not exist.
     """
     check_fit(cells, model, find_arms(arms))
+    if controls < 0 or (controls and genes is None):
+        raise OptionError(
+            "Controls are knocked out beside genes that are named (--gene); a sweep of all genes "
+            "has them in it."
+        )
     skipped: list[dict[str, Any]] = []
     ranks_of: dict[int, list[int]] = {}
     if genes is None:
@@ -313,10 +319,38 @@ def plan_sweep(
         tasks, skipped = plan_knockouts(knockouts, cells, model)
         for task in tasks:
             ranks_of.setdefault(task.cell, []).append(task.ranks[0])
+        ranks_of = {
+            cell: with_controls(ranks, shown_genes(cells, cell, model), controls)
+            for cell, ranks in ranks_of.items()
+        }
     return plan_of_ranks(
         cells, model, ranks_of, arms,
         responders=responders, read=read, layer=layer, precision=precision, skipped=skipped,
     )  # fmt: skip
+
+
+def with_controls(ranks: Sequence[int], genes: int, controls: int) -> list[int]:
+    """Ranks, and for each of them as many of the nearest other ranks as controls are asked for.
+
+    Parameters
+    ----------
+    ranks
+        Perturbed ranks of one cell.
+    genes
+        Genes in the cell.
+    controls
+        Rank-matched controls of each knock-out; one gene may serve several.
+
+    Returns
+    -------
+    Ranks, ascending, each once.
+    """
+    chosen = set(ranks)
+    if controls:
+        for rank in ranks:
+            low = min(max(rank - controls // 2, 0), max(genes - controls - 1, 0))
+            chosen.update(range(low, min(low + controls + 1, genes)))
+    return sorted(chosen)
 
 
 def plan_of_ranks(

@@ -1,6 +1,7 @@
 """Figures."""
 
+from ranklock.report.claims import calibration_figure, network_figure, volcano_figure
 from ranklock.report.rank_shift import rank_shift_figure
 from ranklock.report.style import draw
 
-__all__ = ["draw", "rank_shift_figure"]
+__all__ = ["calibration_figure", "draw", "network_figure", "rank_shift_figure", "volcano_figure"]

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ _FORMAT = "ranklock-run"
 _HIDDEN = ".ranklock-"
 
 
-def check_folder(folder: Path, *, overwrite: bool) -> None:
+def check_folder(folder: Path, *, overwrite: bool, beside: Collection[str] = frozenset()) -> None:
     """Refuse a folder that results cannot be written to, before any work is done.
 
     Parameters
@@ -28,6 +28,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         Where the results are to go.
     overwrite
         Whether a run that is there already may be replaced.
+    beside
+        Names of what else may stand in the folder, and is left alone.
 
     Raises
     ------
@@ -37,6 +39,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     folder = folder.resolve()
     try:
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        names -= set(beside)
         there = next(place for place in (folder, *folder.parents) if place.exists())
         if there.is_dir():
             with tempfile.TemporaryDirectory(dir=there, prefix=_HIDDEN):
@@ -71,6 +74,7 @@ def write_folder(
     writers: Mapping[str, Callable[[Path], object]],
     *,
     overwrite: bool,
+    beside: Collection[str] = frozenset(),
 ) -> None:
     """Write a run's folder, whole or not at all.
 
@@ -84,6 +88,8 @@ def write_folder(
         File name → function that writes that file.
     overwrite
         Whether a run that is there already is replaced; it stays whole until the new one is.
+    beside
+        As of :func:`check_folder`.
 
     Raises
     ------
@@ -96,7 +102,7 @@ def write_folder(
     one step; or inside it where that exists, be it a mount or the folder one stands in, from where
     they move up one by one, the manifest last. Without its manifest a folder is no run.
     """
-    check_folder(folder, overwrite=overwrite)
+    check_folder(folder, overwrite=overwrite, beside=beside)
     folder = folder.resolve()
     partial: Path | None = None
     try:

@@ -250,7 +250,7 @@ class Sweep:
         unknown = set(chosen) - set(self.arms)
         if unknown:
             raise OptionError(f"This sweep has no arm {unknown.pop()}; it has: {self.arms}.")
-        rows, columns = self._genes_in(min_cells, genes)
+        rows, columns = self.genes_in(min_cells, genes)
         self._check_memory(len(rows), len(columns), len(chosen))
         layers: dict[str, npt.NDArray[Any]] = {}
         for arm in chosen:
@@ -335,10 +335,23 @@ class Sweep:
                         {f: n[np.ix_(asked, responds)] for f, n in numbers.items()},
                     )
 
-    def _genes_in(
-        self, min_cells: int, genes: Sequence[str] | None
+    def genes_in(
+        self, min_cells: int, genes: Sequence[str] | None = None
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Tokens of knocked-out genes and of responders that enough cells have, ascending."""
+        """Tokens of knocked-out genes and of responders that enough cells have, ascending.
+
+        Parameters
+        ----------
+        min_cells
+            How many cells that is.
+        genes
+            Which knock-outs, by symbol or Ensembl ID; all by default.
+
+        Raises
+        ------
+        InputError
+            When there are none.
+        """
         size = int(self.genes.index.max()) + 1
         knocked_out, responders = np.zeros((2, size), dtype=int)
         for layout in self._layouts():
@@ -351,7 +364,9 @@ class Sweep:
             enough &= np.isin(np.arange(size), asked)
         rows, columns = np.flatnonzero(enough), np.flatnonzero(responders >= min_cells)
         if not len(rows) or not len(columns):
-            raise InputError(f"No knock-out and responder of {self.folder} are in so many cells.")
+            raise InputError(
+                f"No knock-out and responder of {self.folder} are in {min_cells} cells."
+            )
         return rows.astype(np.int32), columns.astype(np.int32)
 
     def token(self, gene: str) -> int:
