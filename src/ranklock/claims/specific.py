@@ -114,17 +114,16 @@ def specific_effects(cell: CellEffects, surface: RankSurface) -> Specific:
     potency, responsiveness = _constants(values - residuals, present)
     bounded = clipped(residuals, present)
     below = cell.responder_ranks[None, :] > cell.knocked_out_ranks[:, None]
-    matched = matched_rows(bounded, [present & below, present & ~below], REACH)
+    places = cell.knocked_out_ranks.astype(np.float64)
+    matched = matched_rows(bounded, places, [present & below, present & ~below], REACH)
     able = present & (matched.count > 0)
-    specific = np.where(able, residuals - matched.mean, 0.0)
+    specific = np.where(able, residuals - matched.predicted, 0.0)
     # What all of a knock-out's responders share is its potency, near these ranks too.
     weights = np.maximum(able.sum(axis=1), 1)
     shared = np.where(able, clipped(specific, able), 0.0).sum(axis=1) / weights
     specific = specific - shared[:, None]
-    # The mean of n controls adds a part 1/n to the variance of the difference.
-    unit = matched.spread * np.sqrt(1.0 + 1.0 / np.maximum(matched.count, 1.0))
     with np.errstate(invalid="ignore", divide="ignore"):
-        standardised = np.where(unit > 0, specific / unit, 0.0)
+        standardised = np.where(matched.unit > 0, specific / matched.unit, 0.0)
     return Specific(
         np.where(able, specific, np.nan),
         np.where(able, np.clip(standardised, -_BOUND, _BOUND), np.nan),

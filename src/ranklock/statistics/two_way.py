@@ -13,6 +13,8 @@ Marks = npt.NDArray[np.bool_]
 _ROUNDS = 200
 _CONVERGED = 1e-12
 _CLIP = 2.5  # robust standard deviations: beyond, a number counts no more towards what is expected
+_FOR_A_LINE = 6
+_SMALLEST = 1e-12
 _PRIOR = 4.0  # degrees of freedom with which a spread leans on that of the whole cell
 
 
@@ -72,48 +74,68 @@ def clipped(residuals: Array, present: Marks) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """What neighbouring rows show in the same column, each of shape (rows, columns).
+    """What neighbouring rows predict in the same column, each of shape (rows, columns).
 
     Attributes
     ----------
-    mean, spread
-        Of the neighbours' numbers, without the entry's own. The spread leans on that of all
-        entries, as if by four more neighbours.
+    predicted
+        From the neighbours alone, without the entry's own number.
+    unit
+        Standard deviation of a number minus its prediction. The neighbours' spread in it leans on
+        that of all entries, as if by four more neighbours.
     count
         How many neighbours there were.
     """
 
-    mean: Array
-    spread: Array
+    predicted: Array
+    unit: Array
     count: Array
 
 
-def matched_rows(values: Array, groups: list[Marks], reach: int) -> Matched:
-    """Mean and spread over the nearest rows, column by column.
+def matched_rows(values: Array, places: Array, groups: list[Marks], reach: int) -> Matched:
+    """Predict each entry by a line through the nearest rows in its column.
 
     Parameters
     ----------
     values
-        Shape (rows, columns), rows in order.
+        Shape (rows, columns), rows in order of their places.
+    places
+        Where rows stand (ranks), shape (rows,).
     groups
         Sets of entries that are compared among themselves, each of shape (rows, columns); entries
         in none have no neighbours.
     reach
         How many rows on either side are looked at.
+
+    Notes
+    -----
+    A line and not a mean: the first and the last rows have neighbours on one side only, and a mean
+    of those is off wherever numbers rise or fall along the rows. Below six neighbours it is the
+    mean.
     """
-    mean, spread, count = np.zeros(values.shape), np.ones(values.shape), np.zeros(values.shape)
+    shape = values.shape
+    predicted, unit, count = np.zeros(shape), np.ones(shape), np.zeros(shape)
+    x = (places - places.mean()) / max(float(np.ptp(places)), 1.0)
     for group in groups:
-        own = np.where(group, values, 0.0)
+        own, at = np.where(group, values, 0.0), np.where(group, x[:, None], 0.0)
         n = _window(group.astype(np.float64), reach)
         safe = np.maximum(n, 1.0)
-        first = _window(own, reach) / safe
-        squares = np.maximum(_window(own * own, reach) - n * first**2, 0.0)
+        x_mean, y_mean = _window(at, reach) / safe, _window(own, reach) / safe
+        xx = np.maximum(_window(at * at, reach) - n * x_mean**2, 0.0)
+        xy = _window(at * own, reach) - n * x_mean * y_mean
+        yy = np.maximum(_window(own * own, reach) - n * y_mean**2, 0.0)
+        sloped = (n >= _FOR_A_LINE) & (xx > _SMALLEST)
+        slope = np.where(sloped, xy / np.where(sloped, xx, 1.0), 0.0)
+        away = np.where(sloped, x[:, None] - x_mean, 0.0)
+        left = np.maximum(yy - slope * xy, 0.0)
+        degrees = np.maximum(n - 1 - sloped, 0)
         pooled = float((own**2).sum() / max(group.sum(), 1))
-        borrowed = (squares + _PRIOR * pooled) / (np.maximum(n - 1, 0) + _PRIOR)
-        mean = np.where(group, first, mean)
-        spread = np.where(group, np.sqrt(borrowed), spread)
+        variance = (left + _PRIOR * pooled) / (degrees + _PRIOR)
+        uncertain = 1.0 / safe + away**2 / np.where(sloped, xx, 1.0)
+        predicted = np.where(group, y_mean + slope * away, predicted)
+        unit = np.where(group, np.sqrt(variance * (1.0 + uncertain)), unit)
         count = np.where(group, n, count)
-    return Matched(mean, spread, count)
+    return Matched(predicted, unit, count)
 
 
 def _window(values: Array, reach: int) -> Array:
