@@ -151,3 +151,9 @@ def with_constant_positions(folder: Path) -> Path:
         table[:] = table[0].clone()
     model.save_pretrained(folder)
     return folder
+
+
+def gene_of_all(cells) -> str:
+    """Symbol of a gene that every cell has."""
+    common = set.intersection(*(set(genes.tolist()) for genes in cells.ranked))
+    return cells.vocabulary.symbol(min(common))
