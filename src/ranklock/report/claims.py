@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_EDGES = 60
-_OF_ONE_GENE = 6  # edges of one knock-out that are drawn
+MOST_EDGES = 40
+_OF_ONE_GENE = 4  # edges of one knock-out that are drawn
 _LABELLED = 12
 _GREY, _RATE = "#9a9a9a", 0.05
 _PANEL = (3.0, 3.0)  # inches
@@ -86,8 +86,8 @@ def network_figure(table: pd.DataFrame, arm: str) -> Figure:
     Parameters
     ----------
     table
-        As of :func:`volcano_figure`. Drawn are the first 60 pairs at a false-discovery rate of
-        5 % whose responder moves more than expected, at most 6 of one knock-out.
+        As of :func:`volcano_figure`. Drawn are the first 40 pairs at a false-discovery rate of
+        5 % whose responder moves more than expected, at most 4 of one knock-out.
     arm
         Which arm.
     """
@@ -113,7 +113,7 @@ def network_figure(table: pd.DataFrame, arm: str) -> Figure:
         graph = nx.DiGraph()
         for row in shown.itertuples(index=False):
             graph.add_edge(str(row.gene), str(row.responder), specific=float(row.specific))
-        places = nx.kamada_kawai_layout(graph.to_undirected())
+        places = _layout(graph.to_undirected())
         sources = {str(gene) for gene in shown["gene"]}
         colour = ARM_COLOURS.get(arm, "#333333")
         widths = np.array([edge["specific"] for _, _, edge in graph.edges(data=True)])
@@ -126,9 +126,30 @@ def network_figure(table: pd.DataFrame, arm: str) -> Figure:
             node_color=[colour if gene in sources else "#dddddd" for gene in graph],
         )  # fmt: skip
         nx.draw_networkx_labels(
-            graph, {gene: (x, y + 0.035) for gene, (x, y) in places.items()}, ax=axis, font_size=7
-        )
+            graph, places, ax=axis, font_size=6.5, verticalalignment="bottom",
+        )  # fmt: skip
     return figure
+
+
+def _layout(graph: Any) -> dict[str, npt.NDArray[np.float64]]:
+    """Places of genes: connected parts side by side, the largest first, none on another."""
+    import networkx as nx
+
+    places: dict[str, npt.NDArray[np.float64]] = {}
+    parts = sorted(nx.connected_components(graph), key=lambda part: (-len(part), min(part)))
+    left, bottom, height = 0.0, 0.0, 0.0
+    width = 1.4 * float(np.sqrt(graph.number_of_nodes()))
+    for part in parts:
+        size = float(np.sqrt(len(part))) + 0.5
+        if left and left + size > width:
+            left, bottom, height = 0.0, bottom + height, 0.0
+        inside = nx.kamada_kawai_layout(graph.subgraph(sorted(part)), scale=0.38 * size)
+        if len(part) == 2:  # upright, so that names stand over one another
+            inside = {gene: place[::-1] for gene, place in inside.items()}
+        middle = np.array([left + size / 2, bottom + size / 2])
+        places |= {gene: middle + place for gene, place in inside.items()}
+        left, height = left + size, max(height, size)
+    return places
 
 
 def calibration_figure(histograms: pd.DataFrame, arms: list[str]) -> Figure:
