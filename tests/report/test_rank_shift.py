@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranklock.arms import ARMS
+from ranklock.arms import ARMS, MOVE_ARMS
 from ranklock.report import draw, rank_shift_figure
 from ranklock.report.rank_shift import similarity_label, zoom_limit
 from ranklock.report.style import ARM_COLOURS
@@ -75,8 +75,8 @@ def test_labels_tell_a_similarity_from_one(limit, distance, label):
 
 
 def test_every_arm_has_a_colour_of_its_own():
-    assert set(ARM_COLOURS) == set(ARMS)
-    assert len(set(ARM_COLOURS.values())) == len(ARMS)
+    assert set(ARM_COLOURS) == set(ARMS) | set(MOVE_ARMS)
+    assert len(set(ARM_COLOURS.values())) == len(ARM_COLOURS)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
