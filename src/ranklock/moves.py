@@ -64,7 +64,7 @@ class Move:
         return genes - 1 if quarter >= QUARTERS else middle_of(quarter, genes)
 
 
-def find_move(perturbation: str | int, quartiles: int = 1) -> Move:
+def find_move(perturbation: str | int, quartiles: int | None = None) -> Move:
     """The move of a name.
 
     Parameters
@@ -72,24 +72,26 @@ def find_move(perturbation: str | int, quartiles: int = 1) -> Move:
     perturbation
         ``"overexpress"``, ``"activate"``, ``"inhibit"``, or a rank to move to, from 0.
     quartiles
-        For ``"activate"`` and ``"inhibit"``: by how many quarters, 1 to 3.
+        For ``"activate"`` and ``"inhibit"`` alone: by how many quarters, 1 to 3; one by default.
 
     Raises
     ------
     OptionError
         When there is no such move.
     """
+    if perturbation in ("activate", "inhibit"):
+        number = 1 if quartiles is None else quartiles
+        if number not in range(1, QUARTERS):
+            raise OptionError(f"A gene moves by 1, 2 or 3 quartiles, not {number}.")
+        return Move(str(perturbation), quarters=-number if perturbation == "activate" else number)
+    if quartiles is not None:
+        raise OptionError("quartiles is for activate and inhibit; leave it out.")
+    if perturbation == "overexpress":
+        return Move("overexpress", first=0)
     if isinstance(perturbation, int) and not isinstance(perturbation, bool):
         if perturbation < 0:
             raise OptionError(f"{perturbation} is no rank; ranks count from 0, the highest.")
         return Move("to-rank", first=perturbation)
-    if not isinstance(quartiles, int) or not 1 <= quartiles < QUARTERS:
-        raise OptionError(f"A gene moves by 1, 2 or 3 quartiles, not {quartiles}.")
-    if perturbation == "overexpress":
-        return Move("overexpress", first=0)
-    if perturbation in ("activate", "inhibit"):
-        sign = -1 if perturbation == "activate" else 1
-        return Move(perturbation, quarters=sign * quartiles)
     raise OptionError(
         f"There is no perturbation {perturbation!r}; there are overexpress, activate, inhibit, and "
         "a rank to move to, as a number."

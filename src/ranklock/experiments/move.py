@@ -34,7 +34,7 @@ def move(
     perturbation: str | int,
     arms: Sequence[str] = DEFAULT_MOVE_ARMS,
     *,
-    quartiles: int = 1,
+    quartiles: int | None = None,
     insert: bool = False,
     layer: int = -1,
     together: bool = False,
@@ -60,7 +60,7 @@ def move(
         Names of arms: ``move`` (the move and the rank shift of the genes that are passed), ``hold``
         (the move alone), ``shift`` (the rank shift alone).
     quartiles
-        By how many quarters ``"activate"`` and ``"inhibit"`` move a gene, 1 to 3.
+        By how many quarters ``"activate"`` and ``"inhibit"`` move a gene, 1 to 3; one by default.
     insert
         Put a gene into cells that lack it, or have it below the input size. Those from its rank on
         go one down, and out of a full input the last falls out. Not with quarters.
@@ -129,7 +129,7 @@ def move(
         "command": "move",
         "genes": [str(gene) for gene in genes],
         "perturbation": asked.perturbation,
-        "quartiles": quartiles if asked.first is None else None,
+        "quartiles": abs(asked.quarters) or None,
         "to_rank": asked.first,
         "insert": insert,
         "arms": [arm.name for arm in chosen],
