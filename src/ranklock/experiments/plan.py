@@ -182,7 +182,7 @@ def report_left_out(
         warnings.warn(
             f"{entry['gene']}: of {len(cells)} cells, {why([entry])}; they are left out.",
             RanklockWarning,
-            stacklevel=5,
+            stacklevel=4,  # where the user called knockout() or move()
         )
     return list(left_out.values())
 
