@@ -96,7 +96,9 @@ def log_probability_changes(
     return {"change": change, "table": table}
 
 
-def _log_p(bert: Any, genes: np.ndarray, places: np.ndarray, without: int | None, mask: int) -> np.ndarray:
+def _log_p(
+    bert: Any, genes: np.ndarray, places: np.ndarray, without: int | None, mask: int
+) -> np.ndarray:
     """Log-probability of the gene at each place, masked there, with one gene gone and ranks held."""
     kept = np.array([p for p in range(len(genes)) if p != without])
     positions = torch.from_numpy(kept)[None]

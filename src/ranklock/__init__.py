@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ranklock import demo as demo
     from ranklock.arms import ARMS as ARMS
+    from ranklock.arms import MOVE_ARMS as MOVE_ARMS
     from ranklock.cells import Cells as Cells
     from ranklock.cells import Selection as Selection
     from ranklock.cells import read_cells as read_cells
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ranklock.experiments import audit as audit
     from ranklock.experiments import audit_sweep as audit_sweep
     from ranklock.experiments import knockout as knockout
+    from ranklock.experiments import move as move
     from ranklock.experiments import plan_sweep as plan_sweep
     from ranklock.experiments import sweep as sweep
     from ranklock.experiments.states import StateQuestion as StateQuestion
@@ -50,6 +52,7 @@ _HOME = {
     "Audit": "questions.folder",
     "Cells": "cells",
     "InputError": "errors",
+    "MOVE_ARMS": "arms",
     "Model": "models",
     "Network": "network",
     "OutputError": "errors",
@@ -66,6 +69,7 @@ _HOME = {
     "demo": "",
     "knockout": "experiments",
     "load_model": "models",
+    "move": "experiments",
     "plan_sweep": "experiments",
     "read_audit": "questions.folder",
     "read_cells": "cells",

@@ -1,13 +1,14 @@
-"""Arms: the exact ways of expressing a knock-out as model input.
+"""Arms: the exact ways of expressing a knock-out, or a move to another rank, as model input.
 
 Every arm is two independent choices, an **edit** of the tokens and what happens to the
-**positions**; one arm also lets a gene in from below the input size. :func:`apply` is the only
-place where they are carried out, :data:`ARMS` the only place where they are listed.
+**positions**; one arm also lets a gene in from below the input size. :func:`apply` (knock-outs) and
+:func:`apply_move` are the only places where they are carried out, :data:`ARMS` and
+:data:`MOVE_ARMS` the only places where they are listed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -22,16 +23,17 @@ NOT_RANKED = -1
 
 
 class Edit(Enum):
-    """What happens to the tokens of the knocked-out genes."""
+    """What happens to the tokens of the perturbed genes."""
 
     NONE = "none"
     REMOVE = "the token is removed"
     HIDE = "the token is hidden as a key in every layer"
     MASK = "the token is replaced with `<mask>`"
+    MOVE = "the token is moved to another rank"
 
 
 class Positions(Enum):
-    """What happens to the positions of the genes below."""
+    """What happens to the positions of the other genes."""
 
     HELD = "held: everyone keeps their own"
     RENUMBERED = "renumbered: the gap closes"
@@ -39,7 +41,7 @@ class Positions(Enum):
 
 @dataclass(frozen=True)
 class Arm:
-    """One exact way of expressing a knock-out as model input.
+    """One exact way of expressing a perturbation as model input.
 
     Attributes
     ----------
@@ -79,12 +81,40 @@ ARMS: dict[str, Arm] = {
     )
 }  # fmt: skip
 
+MOVE_ARMS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm("move", Edit.MOVE, Positions.RENUMBERED,
+            "Geneformer's overexpression: the move + rank shift of the genes it passes"),
+        Arm("hold", Edit.MOVE, Positions.HELD, "the move alone"),
+        ARMS["shift"],
+    )
+}  # fmt: skip
+
 DECOMPOSITION_ARMS = ("hold", "shift", "delete")
 DEFAULT_ARMS = ("delete", "hold", "mask", "shift")
+DEFAULT_MOVE_ARMS = tuple(MOVE_ARMS)
+
+# The arm that is an edit and the rank shift together → what its edit is called. Its effects are
+# split between the two wherever `hold` and `shift` were run beside it.
+EDIT_OF_WHOLE = {"delete": "removal", "move": "move"}
 
 
-def find_arms(names: Iterable[str]) -> tuple[Arm, ...]:
+def whole_of(arms: Iterable[str]) -> str | None:
+    """Of some arms, the one whose effects the others decompose; None where they do not."""
+    names = set(arms)
+    return next((whole for whole in EDIT_OF_WHOLE if {"hold", "shift", whole} <= names), None)
+
+
+def find_arms(names: Iterable[str], among: Mapping[str, Arm] = ARMS) -> tuple[Arm, ...]:
     """Arms by name, each once, in the order given.
+
+    Parameters
+    ----------
+    names
+        Their names.
+    among
+        The arms there are: those of knock-outs, or :data:`MOVE_ARMS`.
 
     Raises
     ------
@@ -95,11 +125,11 @@ def find_arms(names: Iterable[str]) -> tuple[Arm, ...]:
         raise OptionError(f"arms is a list; write arms=[{names!r}].")
     arms = []
     for name in dict.fromkeys(names):
-        if name not in ARMS:
-            raise OptionError(f"There is no arm {name!r}; there are: {', '.join(ARMS)}.")
-        arms.append(ARMS[name])
+        if name not in among:
+            raise OptionError(f"There is no arm {name!r}; there are: {', '.join(among)}.")
+        arms.append(among[name])
     if not arms:
-        raise OptionError(f"No arm was asked for; there are: {', '.join(ARMS)}.")
+        raise OptionError(f"No arm was asked for; there are: {', '.join(among)}.")
     return tuple(arms)
 
 
@@ -117,7 +147,7 @@ class ModelInput:
         Whether a token can be attended to, shape (length,).
     ranks
         Rank in the unperturbed cell of each token, shape (length,); ``NOT_RANKED`` for special
-        tokens and for a gene let in by backfill.
+        tokens, and for a gene that was let in by backfill or inserted by a move.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -255,3 +285,98 @@ def _let_in(cell: ModelInput, genes: Sequence[int]) -> ModelInput:
         visible=np.insert(cell.visible, end, np.ones(len(genes), dtype=bool)),
         ranks=np.insert(cell.ranks, end, np.full(len(genes), NOT_RANKED)).astype(np.int32),
     )
+
+
+def ranks_after(cell: ModelInput, to: Mapping[int, int]) -> npt.NDArray[np.int32]:
+    """Ranks that a move leaves the tokens of a cell at.
+
+    Parameters
+    ----------
+    cell
+        The unperturbed cell, from :func:`baseline`.
+    to
+        Token of each gene that is moved, or inserted where the cell lacks it → the rank it goes to.
+
+    Returns
+    -------
+    Shape (length,). The genes that are not moved fill the other ranks in the order that they have.
+    After an insertion the last of them may exceed the cell's genes by the number of genes inserted.
+    ``NOT_RANKED`` for special tokens.
+
+    Raises
+    ------
+    InputError
+        When two genes go to one rank, or one goes beyond the end.
+    """
+    genes = cell.ranks != NOT_RANKED
+    moved = genes & np.isin(cell.tokens, list(to))
+    length = int(genes.sum()) + len(to) - int(moved.sum())
+    taken = np.array(list(to.values()), dtype=np.int64)
+    if not len(taken) or len(np.unique(taken)) != len(taken) or not _within(taken, length):
+        raise InputError(f"Ranks {taken.tolist()} are not ranks of their own among {length} genes.")
+    after = cell.ranks.copy()
+    after[genes & ~moved] = np.setdiff1d(np.arange(length), taken)
+    after[moved] = [to[token] for token in cell.tokens[moved].tolist()]
+    return after
+
+
+def apply_move(arm: Arm, cell: ModelInput, to: Mapping[int, int], most: int) -> ModelInput:
+    """Input of a cell with genes moved to other ranks, or inserted there, under one arm.
+
+    Parameters
+    ----------
+    arm
+        One of :data:`MOVE_ARMS`.
+    cell, to
+        As :func:`ranks_after` takes them.
+    most
+        How many genes fit into the input, from :func:`capacity`.
+
+    Returns
+    -------
+    The perturbed input. A model knows the order of its tokens by their positions alone, so they
+    stay in the order of the unperturbed cell (inserted ones stand at the end) and only positions
+    change. What is moved beyond the last position falls out.
+
+    Raises
+    ------
+    InputError
+        As :func:`ranks_after`, or when a gene goes beyond the input.
+    """
+    after = ranks_after(cell, to)
+    if not _within(np.array(list(to.values())), most):
+        raise InputError(f"Ranks {list(to.values())} are not all within the input of {most} genes.")
+    genes = cell.ranks != NOT_RANKED
+    named = genes & np.isin(cell.tokens, list(to))
+    goes = np.zeros(len(cell), dtype=bool)
+    if arm.edit is Edit.MOVE:
+        goes |= named
+    if arm.positions is Positions.RENUMBERED:
+        goes |= genes & ~named
+    # Rank and position of a gene differ by the special tokens before it, which do not move.
+    positions = np.where(goes, cell.positions + after - cell.ranks, cell.positions)
+    inserted = [token for token in to if token not in set(cell.tokens[named].tolist())]
+    if arm.positions is Positions.RENUMBERED:
+        count = int(genes.sum())
+        behind = ~genes & (np.cumsum(genes) == count) & (np.arange(len(cell)) > 0)  # <eos>
+        positions[behind] += min(count + len(inserted), most) - count
+    changed = replace(cell, positions=positions.astype(np.int32)).take(~(goes & (after >= most)))
+    if arm.edit is not Edit.MOVE or not inserted:
+        return changed
+    first = int(cell.ranks[0] == NOT_RANKED) if len(cell) else 0
+    extra = ModelInput(
+        tokens=np.array(inserted, dtype=np.int32),
+        positions=np.array([first + to[token] for token in inserted], dtype=np.int32),
+        visible=np.ones(len(inserted), dtype=bool),
+        ranks=np.full(len(inserted), NOT_RANKED, dtype=np.int32),
+    )
+    return ModelInput(
+        *(
+            np.concatenate([getattr(part, name) for part in (changed, extra)])
+            for name in ("tokens", "positions", "visible", "ranks")
+        )
+    )
+
+
+def _within(ranks: npt.NDArray[np.int_], length: int) -> bool:
+    return bool(((ranks >= 0) & (ranks < length)).all())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ranklock.arms import NOT_RANKED
 from ranklock.errors import InputError, OutputError
+from ranklock.moves import SAID
 from ranklock.results import Record, pooled_share, read_folder, write_folder
+from ranklock.results.moves import read_ranks
+from ranklock.results.records import MoveInCell
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,16 +29,16 @@ FIGURE_PNG, FIGURE_SVG = "rank_shift.png", "rank_shift.svg"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """What a knock-out found.
+    """What knock-outs, or moves to other ranks, found.
 
     Attributes
     ----------
     effects
-        Knock-outs × responders, one layer per arm, as AnnData.
+        Knock-outs (or moves) × responders, one layer per arm, as AnnData.
     table
-        The same as a tidy table: one row a cell, knocked-out gene, arm and responder.
+        The same as a tidy table: one row a cell, perturbed gene, arm and responder.
     cell_shifts
-        How far each cell's embedding moved: one row a cell, knocked-out gene and arm.
+        How far each cell's embedding moved: one row a cell, perturbed gene and arm.
     manifest
         What was asked, of what, with what; the noise floor; a summary.
     """
@@ -47,8 +51,9 @@ class Run:
     def __repr__(self) -> str:
         found = self.manifest["summary"]
         genes = ", ".join(entry["gene"] for entry in found[:5]) + ", …" * (len(found) > 5)
+        said = done_to(self.manifest["asked"])
         return (
-            f"Run: {genes} knocked out, {self.effects.n_obs} observations × "
+            f"Run: {genes} {said}, {self.effects.n_obs} observations × "
             f"{self.effects.n_vars} responders, arms {', '.join(self.manifest['asked']['arms'])}"
         )
 
@@ -70,7 +75,7 @@ class Run:
         rows = self.table[(self.table["gene"] == gene) & (self.table["cell"] == cell)]
         shifts = self.cell_shifts
         written = shifts.loc[(shifts["gene"] == gene) & (shifts["cell"] == cell), "gene_ranks"]
-        return rank_shift_figure(rows, [int(rank) for rank in written.iloc[0].split("+")])
+        return rank_shift_figure(rows, read_ranks(written.iloc[0]))
 
     def example(self, gene: str | None = None, cell: str | None = None) -> tuple[str, str]:
         """Knock-out and cell that the figure shows.
@@ -85,7 +90,8 @@ class Run:
         if cell is not None:
             rows = rows[rows["cell"] == cell]
         if rows.empty:
-            raise InputError(f"This run has no knock-out of {gene}" + f" in {cell}." * bool(cell))
+            what = "knock-out" if self.manifest["asked"]["command"] == "knockout" else "move"
+            raise InputError(f"This run has no {what} of {gene}" + f" in {cell}." * bool(cell))
         if cell is None:
             mine = self.table[self.table["gene"] == gene]
             length = mine.groupby("cell", observed=True)["responder_rank"].max() + 1
@@ -171,26 +177,28 @@ def summarise(
     -------
     For each knock-out: number of cells, its ranks, the artefact share of ``delete`` pooled over
     responders and cells, and per arm the median over cells of the medians on either side of the
-    rank and of the cell shift. Missing numbers are None.
+    rank and of the cell shift. Missing numbers are None. Of a move also its name, the ranks moved
+    to, and in how many cells the gene was inserted; its share is that of ``move``, and its medians
+    are of the genes that it passes and of the others.
     """
     summary = []
     for index in sorted({record.knockout for record in records}):
         mine = [record for record in records if record.knockout == index]
         arm_rows = {}
         for arm in arms:
-            sides = [record.step(arm) for record in mine]
+            sides = [record.sides(arm) for record in mine]
             arm_rows[arm] = {
-                "median_before": _median([side.before for side in sides]),
-                "median_after": _median([side.after for side in sides]),
+                **{f"median_{s}": _median([side[s] for side in sides]) for s in sides[0]},
                 "median_cell_shift": _median([record.cell_shift[arm] for record in mine]),
             }
         share = pooled_share(mine)
-        ranks = [rank for record in mine for rank in record.ranks]
+        moves = [record.move for record in mine if record.move is not None]
         summary.append(
             {
                 "gene": names[index],
                 "cells": len(mine),
-                "ranks": [min(ranks), max(ranks)],
+                "ranks": _range([rank for record in mine for rank in record.ranks]),
+                **(_of_moves(moves) if moves else {}),
                 "genes_in_cell": [
                     min(record.genes_in_cell for record in mine),
                     max(record.genes_in_cell for record in mine),
@@ -200,6 +208,24 @@ def summarise(
             }
         )
     return summary
+
+
+def done_to(asked: Mapping[str, Any]) -> str:
+    """What a run did to its genes, in words, from what was asked of it."""
+    return "knocked out" if asked["command"] == "knockout" else SAID[asked["perturbation"]]
+
+
+def _of_moves(moves: Sequence[MoveInCell]) -> dict[str, Any]:
+    return {
+        "perturbation": moves[0].perturbation,
+        "to_ranks": _range([rank for move in moves for rank in move.to_ranks]),
+        "inserted": sum(move.inserted for move in moves),
+    }
+
+
+def _range(ranks: Sequence[int]) -> list[int] | None:
+    known = [rank for rank in ranks if rank != NOT_RANKED]
+    return [min(known), max(known)] if known else None
 
 
 def _median(values: Sequence[float]) -> float | None:

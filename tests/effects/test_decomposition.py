@@ -15,7 +15,7 @@ def test_the_two_parts_sum_to_the_displacement(states):
     parts = decompose(b, h, s, d)
     total = d.astype(np.float64) - b.astype(np.float64)
     # float64 sums of float32 numbers below 1e3: five roundings of 4e3 · 1.1e-16
-    np.testing.assert_allclose(parts.removal + parts.shift, total, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(parts.edit + parts.shift, total, rtol=0, atol=1e-11)
     np.testing.assert_array_equal(parts.total, total)
 
 
@@ -24,7 +24,7 @@ def test_these_are_the_shapley_values(states):
     b, h, s, d = states.astype(np.float64)
     parts = decompose(b, h, s, d)
     # The mean, over the two orders of the players, of what each adds when it joins.
-    np.testing.assert_allclose(parts.removal, ((h - b) + (d - s)) / 2, atol=1e-11)
+    np.testing.assert_allclose(parts.edit, ((h - b) + (d - s)) / 2, atol=1e-11)
     np.testing.assert_allclose(parts.shift, ((d - h) + (s - b)) / 2, atol=1e-11)
     np.testing.assert_allclose(parts.interaction, (d - s) - (h - b), atol=1e-11)
 
@@ -33,7 +33,7 @@ def test_these_are_the_shapley_values(states):
 def test_swapping_the_causes_swaps_the_parts(states):
     b, h, s, d = states
     one, other = decompose(b, h, s, d), decompose(b, s, h, d)
-    np.testing.assert_allclose(one.removal, other.shift, atol=1e-11)
+    np.testing.assert_allclose(one.edit, other.shift, atol=1e-11)
 
 
 def test_shares_of_pure_causes():

@@ -46,7 +46,7 @@ def test_effects_from_moments_are_those_from_embeddings(seed, size, exponent):
     parts = split(found.genes)
     whole = decompose(before[None], *(after[arm] for arm in DECOMPOSITION_ARMS))
     np.testing.assert_allclose(parts.artefact_share, whole.artefact_share, rtol=1e-9, atol=1e-9)
-    for name, vectors in (("phi_removal", whole.removal), ("phi_shift", whole.shift),
+    for name, vectors in (("phi_removal", whole.edit), ("phi_shift", whole.shift),
                           ("interaction", whole.interaction)):  # fmt: skip
         lengths = np.linalg.norm(vectors, axis=-1)
         np.testing.assert_allclose(getattr(parts, name), lengths, rtol=1e-7, atol=1e-9 * scale)

@@ -183,7 +183,7 @@ def test_the_parts_sum_to_the_displacement_in_real_forwards(
     }
     parts = decompose(base, states["hold"], states["shift"], states["delete"])
     total = states["delete"].astype(np.float64) - base
-    np.testing.assert_allclose(parts.removal + parts.shift, total, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(parts.edit + parts.shift, total, rtol=0, atol=1e-12)
     # and the run reports these very parts
     run = ranklock.knockout(cells, model, [int(cells.ranked[0][rank])], progress=False)
     reported = run.table.loc[run.table["arm"] == "delete", "artefact_share"].to_numpy()

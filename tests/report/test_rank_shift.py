@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranklock.arms import ARMS
+from ranklock.arms import ARMS, MOVE_ARMS
 from ranklock.report import draw, rank_shift_figure
 from ranklock.report.rank_shift import similarity_label, zoom_limit
 from ranklock.report.style import ARM_COLOURS
@@ -75,8 +75,8 @@ def test_labels_tell_a_similarity_from_one(limit, distance, label):
 
 
 def test_every_arm_has_a_colour_of_its_own():
-    assert set(ARM_COLOURS) == set(ARMS)
-    assert len(set(ARM_COLOURS.values())) == len(ARMS)
+    assert set(ARM_COLOURS) == set(ARMS) | set(MOVE_ARMS)
+    assert len(set(ARM_COLOURS.values())) == len(ARM_COLOURS)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
@@ -93,3 +93,27 @@ def test_dollar_signs_in_names_are_text_not_mathematics():
     figure = rank_shift_figure(rows(symbol="A$B_{$"), [20])
     figure.canvas.draw()
     assert "A$B_{$" in figure.get_suptitle()
+
+
+def test_a_move_is_marked_where_it_goes_and_its_sides_are_those_it_passes():
+    arms = tuple(MOVE_ARMS)
+    table = rows(arms=arms, knocked_out=30).assign(perturbation="activate", to_ranks="10")
+    table["passed"] = table["responder_rank"].between(10, 29)
+    table["cosine_distance"] = np.where(table["passed"], 0.05, 0.001)
+    table.loc[table["arm"] == "move", "artefact_share"] = 0.8
+    figure = rank_shift_figure(table, [30])
+    title = figure.get_suptitle()
+    assert title.startswith("FAM136A activated in cell cell 0: rank 30 → 10 of 50")
+    assert "artefact share of move: 0.800" in title
+    panels = figure.get_axes()
+    assert [p.get_title().split(":")[0] for p in panels[:3]] == ["move", "hold", "shift"]
+    for panel in panels:
+        marked = {float(line.get_xdata()[0]) for line in panel.get_lines()}
+        assert marked == {30, 10}
+    heads = [text.get_text() for panel in panels[:3] for text in panel.texts]
+    assert heads == ["median distance passed 0.05 · others 0.001"] * 3
+
+
+def test_an_insertion_has_no_rank_to_come_from():
+    table = rows(arms=("move",)).assign(perturbation="overexpress", to_ranks="0", passed=True)
+    assert "cell 0: no rank → 0 of 50" in rank_shift_figure(table, []).get_suptitle()

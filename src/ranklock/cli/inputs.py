@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from ranklock.arms import find_arms
+from ranklock.arms import ARMS, Arm, find_arms
 from ranklock.cli.options import stage
 from ranklock.errors import InputError
 
@@ -42,6 +42,7 @@ def read_inputs(
     arms: Sequence[str],
     layer: int,
     genes: Sequence[str],
+    among: Mapping[str, Arm] = ARMS,
 ) -> tuple[Cells, Model]:
     """Read cells and model; what needs no cells is checked before: there may be a million."""
     from ranklock.cells import Selection, read_cells
@@ -57,7 +58,7 @@ def read_inputs(
     if cells.cell_range is not None:
         rows = parse_range(cells.cell_range)
     conditions = parse_conditions(cells.where or [])
-    find_arms(arms)
+    find_arms(arms, among)
     stage(f"Loading {model}")
     loaded = load_model(model, device=device)
     known = None if vocabulary is None else read_vocabulary(vocabulary)

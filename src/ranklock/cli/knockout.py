@@ -13,9 +13,9 @@ from ranklock.cli.options import (
     ARMS_HELP,
     EXIT_CODES,
     EXPERIMENT,
-    RESULTS,
     USUAL_ARMS,
     ArmNames,
+    Average,
     Backfill,
     Cell,
     CellRange,
@@ -79,9 +79,7 @@ def knockout(
         bool, option(EXPERIMENT, "Knock all genes out of a cell at once, as a set.", "--together")
     ] = False,
     device: Device = None,
-    average: Annotated[
-        bool, option(RESULTS, "Average effects.h5ad over cells.", "--average")
-    ] = False,
+    average: Average = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -156,27 +154,10 @@ def demo(
 
 
 def print_summary(manifest: dict[str, Any], out: Path) -> None:
-    """Print what a knock-out found, and where it is."""
-    for entry in manifest["summary"]:
-        ranks = entry["ranks"]
-        where = f"rank {ranks[0]}" if ranks[0] == ranks[1] else f"ranks {ranks[0]} to {ranks[1]}"
-        cells = "1 cell" if entry["cells"] == 1 else f"{entry['cells']} cells"
-        typer.echo(f"\n{entry['gene']} knocked out of {cells}, at {where}")
-        typer.echo(
-            "  arm              median before   median after    cell shift   (cosine distance)"
-        )
-        for arm, row in entry["arms"].items():
-            numbers = (row["median_before"], row["median_after"], row["median_cell_shift"])
-            shown = "".join(f"{'–' if n is None else format(n, '.2e'):>15}" for n in numbers)
-            typer.echo(f"  {arm:<16}{shown}")
-        if entry["artefact_share"] is not None:
-            typer.echo(
-                f"  Artefact share of delete: {entry['artefact_share']:.3f} of the genes' squared "
-                "displacement is rank shift."
-            )
-    floor = manifest["noise_floor"]["cosine_distance"]
-    typer.echo(f"\nNoise floor: {floor:.1e}; smaller effects are marked under_noise_floor.")
-    typer.echo("\n".join(_written(out)))
+    """Print what knock-outs or moves found, and where it is."""
+    from ranklock.report.text import describe_summary
+
+    typer.echo("\n".join([*describe_summary(manifest), *_written(out)]))
 
 
 def _written(out: Path) -> list[str]:

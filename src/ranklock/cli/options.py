@@ -12,12 +12,19 @@ from typing import Annotated, Any
 
 import typer
 
-from ranklock.arms import ARMS, DEFAULT_ARMS
+from ranklock.arms import ARMS, DEFAULT_ARMS, DEFAULT_MOVE_ARMS, Arm
 from ranklock.errors import RanklockError, RanklockWarning
 
-ARMS_HELP = "**Arms**\n\n" + "".join(f"- `{arm.name}`: {arm.isolates}\n" for arm in ARMS.values())
+
+def arms_help(arms: Mapping[str, Arm]) -> str:
+    """Arms and what they isolate, for the end of a command's help."""
+    return "**Arms**\n\n" + "".join(f"- `{arm.name}`: {arm.isolates}\n" for arm in arms.values())
+
+
+ARMS_HELP = arms_help(ARMS)
 
 USUAL_ARMS = ",".join(DEFAULT_ARMS)
+USUAL_MOVE_ARMS = ",".join(DEFAULT_MOVE_ARMS)
 
 EXIT_CODES = """
 **Exit codes**: 0 done · 2 wrong options · 3 cells, vocabulary, checkpoint or genes cannot be used ·
@@ -111,6 +118,7 @@ Threads = Annotated[
     int | None,
     option(EXPERIMENT, "CPU threads. Default: as torch finds them.", "--threads"),
 ]
+Average = Annotated[bool, option(RESULTS, "Average effects.h5ad over cells.", "--average")]
 Out = Annotated[Path, option(RESULTS, "Folder to write the run to.", "--out")]
 Overwrite = Annotated[
     bool, option(RESULTS, "Replace the run that is in the folder already.", "--overwrite")

@@ -21,7 +21,9 @@ SHOW_EPILOG = (
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="Folder of a sweep, an audit or a knock-out.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a sweep, an audit, a knock-out or a move.")
+    ],
     gene: Annotated[
         str | None, typer.Option(help="Show what moves when this gene is knocked out.")
     ] = None,

@@ -1,7 +1,8 @@
-"""The removal of a gene, apart from the shift of the ranks.
+"""What is done to a gene, apart from the shift of the ranks.
 
-A 2 × 2 factorial, removal × shift: the embedding at baseline (neither), under ``hold`` (removal),
-under ``shift`` (shift) and under ``delete`` (both). DESIGN.md, section 4.
+A 2 × 2 factorial, edit × shift: the embedding at baseline (neither), under ``hold`` (the edit: a
+removal, or a move to another rank), under ``shift`` (shift), and under ``delete`` or ``move``
+(both). DESIGN.md, section 4.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from ranklock.effects.distance import Embeddings, Numbers
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
-    """Displacements under ``delete``, split between the removal and the rank shift.
+    """Displacements under ``delete`` or ``move``, split between the edit and the rank shift.
 
     Attributes
     ----------
     total
-        D = delete − baseline, shape (..., width).
-    removal, shift
+        D = both − baseline, shape (..., width).
+    edit, shift
         Shapley values φ of the two causes, shape (..., width); they sum to D.
     interaction
-        delete − hold − shift + baseline, shape (..., width): what the two causes do together
+        both − hold − shift + baseline, shape (..., width): what the two causes do together
         beyond what each does alone. Half of it is in each φ.
     """
 
     total: Numbers
-    removal: Numbers
+    edit: Numbers
     shift: Numbers
     interaction: Numbers
 
@@ -54,14 +55,14 @@ class Decomposition:
 
 
 def decompose(
-    baseline: Embeddings, hold: Embeddings, shift: Embeddings, delete: Embeddings
+    baseline: Embeddings, hold: Embeddings, shift: Embeddings, both: Embeddings
 ) -> Decomposition:
     """Split displacements between the two causes.
 
     Parameters
     ----------
-    baseline, hold, shift, delete
-        Embeddings of the same responders, shape (..., width).
+    baseline, hold, shift, both
+        Embeddings of the same responders, shape (..., width); ``both`` is ``delete`` or ``move``.
 
     Returns
     -------
@@ -70,13 +71,13 @@ def decompose(
 
     Notes
     -----
-    φ_removal = ½[(h − b) + (d − s)] and φ_shift = ½[(s − b) + (d − h)]: the Shapley values of the
+    φ_edit = ½[(h − b) + (d − s)] and φ_shift = ½[(s − b) + (d − h)]: the Shapley values of the
     two-player game whose value is the displacement.
     """
-    b, h, s, d = (np.asarray(array, dtype=np.float64) for array in (baseline, hold, shift, delete))
+    b, h, s, d = (np.asarray(array, dtype=np.float64) for array in (baseline, hold, shift, both))
     return Decomposition(
         total=d - b,
-        removal=0.5 * ((h - b) + (d - s)),
+        edit=0.5 * ((h - b) + (d - s)),
         shift=0.5 * ((s - b) + (d - h)),
         interaction=d - h - s + b,
     )

@@ -1,4 +1,4 @@
-"""Read the effects of one knock-out in one cell from hidden states."""
+"""Read the effects of one perturbation in one cell from hidden states."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ranklock.arms import DECOMPOSITION_ARMS, NOT_RANKED, ModelInput
+from ranklock.arms import NOT_RANKED, ModelInput, whole_of
 from ranklock.effects.decomposition import Decomposition, decompose
 from ranklock.effects.distance import Embeddings, Numbers, cosine_distance, displacement
 
@@ -34,7 +34,7 @@ class Moved:
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """Effects of one knock-out in one cell.
+    """Effects of one perturbation in one cell.
 
     Attributes
     ----------
@@ -43,8 +43,8 @@ class Readout:
     moved
         Arm's name → what moved under it.
     genes
-        Decomposition of the responders' displacements under ``delete``; None unless ``hold``,
-        ``shift`` and ``delete`` were all run.
+        Decomposition of the responders' displacements under ``delete`` or ``move``; None unless
+        ``hold`` and ``shift`` were run beside it.
     cell
         The same of the cell embedding.
     """
@@ -56,7 +56,7 @@ class Readout:
 
 
 def embeddings(
-    cell: ModelInput, states: Embeddings, knocked_out: Sequence[int], *, special_frame: bool
+    cell: ModelInput, states: Embeddings, left_out: Sequence[int], *, special_frame: bool
 ) -> tuple[Embeddings, Numbers]:
     """Embeddings of the responders and of the cell.
 
@@ -66,8 +66,9 @@ def embeddings(
         The input, perturbed or not.
     states
         Its hidden states, shape (length, width).
-    knocked_out
-        Perturbed ranks: left out of both sides.
+    left_out
+        Ranks of the perturbed genes, and of those that fall out of the input: left out of both
+        sides.
     special_frame
         Whether the cell embedding is that of ``<cls>``; otherwise it is the mean over responders.
 
@@ -76,7 +77,7 @@ def embeddings(
     Responders in ascending order of rank, shape (responders, width), and the cell, shape (width,);
     NaN where it is a mean over nothing.
     """
-    responds = (cell.ranks != NOT_RANKED) & ~np.isin(cell.ranks, knocked_out)
+    responds = (cell.ranks != NOT_RANKED) & ~np.isin(cell.ranks, left_out)
     genes = states[responds]
     if special_frame:
         return genes, states[0].astype(np.float64)
@@ -89,11 +90,11 @@ def read_effects(
     cell: ModelInput,
     states: Embeddings,
     arms: Mapping[str, tuple[ModelInput, Embeddings]],
-    knocked_out: Sequence[int],
+    left_out: Sequence[int],
     *,
     special_frame: bool,
 ) -> Readout:
-    """Effects of one knock-out in one cell, under each arm.
+    """Effects of one perturbation in one cell, under each arm.
 
     Parameters
     ----------
@@ -101,15 +102,13 @@ def read_effects(
         Baseline input and its hidden states, shape (length, width).
     arms
         Arm's name → perturbed input and its hidden states.
-    knocked_out
-        Perturbed ranks.
-    special_frame
+    left_out, special_frame
         As in :func:`embeddings`.
     """
     frame = {"special_frame": special_frame}
-    genes, whole = embeddings(cell, states, knocked_out, **frame)
+    genes, whole = embeddings(cell, states, left_out, **frame)
     after = {
-        name: embeddings(changed, changed_states, knocked_out, **frame)
+        name: embeddings(changed, changed_states, left_out, **frame)
         for name, (changed, changed_states) in arms.items()
     }
     moved = {
@@ -122,8 +121,9 @@ def read_effects(
         for name, (arm_genes, arm_whole) in after.items()
     }
     split: list[Decomposition | None] = [None, None]
-    if set(DECOMPOSITION_ARMS) <= set(after):
-        three = [after[name] for name in DECOMPOSITION_ARMS]
+    both = whole_of(after)
+    if both is not None:
+        three = [after[name] for name in ("hold", "shift", both)]
         split = [decompose(genes, *(g for g, _ in three)), decompose(whole, *(c for _, c in three))]
     ranks = cell.ranks[cell.ranks != NOT_RANKED]
-    return Readout(ranks[~np.isin(ranks, knocked_out)].astype(np.int_), moved, split[0], split[1])
+    return Readout(ranks[~np.isin(ranks, left_out)].astype(np.int_), moved, split[0], split[1])

@@ -33,10 +33,11 @@ def step(
         Perturbed ranks. Of several, genes between the first and the last are on neither side.
     """
     return Step(
-        before=_median(distances[responder_ranks < min(knocked_out)]),
-        after=_median(distances[responder_ranks > max(knocked_out)]),
+        before=median(distances[responder_ranks < min(knocked_out)]),
+        after=median(distances[responder_ranks > max(knocked_out)]),
     )
 
 
-def _median(values: npt.NDArray[Any]) -> float:
+def median(values: npt.NDArray[Any]) -> float:
+    """Median of numbers; NaN where there is none."""
     return float(np.median(values)) if len(values) else float("nan")

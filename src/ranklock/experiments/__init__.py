@@ -2,7 +2,8 @@
 
 from ranklock.experiments.audit import audit, audit_sweep
 from ranklock.experiments.knockout import knockout
+from ranklock.experiments.move import move
 from ranklock.experiments.sweep import sweep
 from ranklock.experiments.sweep_plan import plan_sweep
 
-__all__ = ["audit", "audit_sweep", "knockout", "plan_sweep", "sweep"]
+__all__ = ["audit", "audit_sweep", "knockout", "move", "plan_sweep", "sweep"]

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from itertools import groupby
+from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from ranklock.arms import DEFAULT_ARMS, Arm, apply, find_arms
+from ranklock.arms import DEFAULT_ARMS, ModelInput, apply, find_arms
 from ranklock.cells import Cells
-from ranklock.effects.readout import read_effects
-from ranklock.engine.batches import hidden_states
-from ranklock.errors import InputError
-from ranklock.experiments.noise import measure_noise
+from ranklock.experiments.perturbations import Perturbed, carry_out, computed_arms
 from ranklock.experiments.plan import (
     Task,
-    baseline_of,
     check_fit,
     check_size,
     find_knockouts,
@@ -25,22 +16,9 @@ from ranklock.experiments.plan import (
     shown_genes,
     warn_of_backfill,
 )
-from ranklock.experiments.provenance import provenance
 from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
-from ranklock.progress import progress as show_progress
-from ranklock.results import (
-    Record,
-    averaged_anndata,
-    cell_shift_table,
-    effect_table,
-    effects_anndata,
-)
-from ranklock.results.records import record_of
-from ranklock.results.tables import knockout_name
-from ranklock.run import Run, summarise
-
-_KNOCKOUTS_AT_ONCE = 8  # whose hidden states are held in memory together
+from ranklock.run import Run
 
 
 def knockout(
@@ -113,94 +91,27 @@ def knockout(
     check_size(tasks, cells, model, len(chosen))
     warn_of_backfill(chosen, cells, model, {task.cell for task in tasks})
 
-    used = sorted({task.cell for task in tasks})
-    floor = measure_noise(used, cells, model, depth, batch_size=batch_size)
-    with show_progress(len(tasks), "knock-outs", shown=progress) as advance:
-        records = []
-        for record in _records(tasks, knockouts, chosen, cells, model, depth, batch_size):
-            records.append(record)
-            advance(1)
+    computed = find_arms(computed_arms(chosen))
 
-    names = [arm.name for arm in chosen]
-    common = (records, knockouts, cells, names)
-    manifest = {
-        "asked": {
-            "command": "knockout",
-            "genes": [str(gene) for gene in genes],
-            "arms": names,
-            "layer": layer,
-            "together": together,
-            "averaged": average,
-            "backfill": any(arm.backfill for arm in chosen),
-            "batch_size": batch_size,
-        },
-        "summary": summarise(records, [knockout_name(k, cells) for k in knockouts], names),
-        "skipped": skipped,
-        "noise_floor": asdict(floor),
-        **provenance(cells, model, depth),
+    def knock_out(task: Task, unperturbed: ModelInput) -> Perturbed:
+        below = cells.ranked[task.cell][shown_genes(cells, task.cell, model) :].tolist()
+        inputs = {
+            arm.name: apply(arm, unperturbed, task.ranks, cells.vocabulary, below)
+            for arm in computed
+        }
+        return Perturbed(inputs, task.ranks)
+
+    asked = {
+        "command": "knockout",
+        "genes": [str(gene) for gene in genes],
+        "arms": [arm.name for arm in chosen],
+        "layer": layer,
+        "together": together,
+        "averaged": average,
+        "backfill": any(arm.backfill for arm in chosen),
+        "batch_size": batch_size,
     }
-    as_anndata = averaged_anndata if average else effects_anndata
-    return Run(
-        effects=as_anndata(*common, floor, manifest),
-        table=effect_table(*common, floor),
-        cell_shifts=cell_shift_table(*common, floor),
-        manifest=manifest,
-    )
-
-
-def _records(
-    tasks: Sequence[Task],
-    knockouts: Sequence[tuple[int, ...]],
-    arms: Sequence[Arm],
-    cells: Cells,
-    model: Model,
-    depth: int,
-    batch_size: int | None,
-) -> Iterator[Record]:
-    """Effects of every task, cell by cell."""
-    run_as = list(dict.fromkeys(arm.runs_as or arm.name for arm in arms))
-    computed = find_arms(run_as)
-    for cell, in_cell in groupby(tasks, key=lambda task: task.cell):
-        unperturbed = baseline_of(cells, cell, model)
-        below = cells.ranked[cell][shown_genes(cells, cell, model) :].tolist()
-        mine = list(in_cell)
-        base: npt.NDArray[np.float32] | None = None
-        for start in range(0, len(mine), _KNOCKOUTS_AT_ONCE):
-            group = mine[start : start + _KNOCKOUTS_AT_ONCE]
-            inputs = [
-                apply(arm, unperturbed, task.ranks, cells.vocabulary, below)
-                for task in group
-                for arm in computed
-            ]
-            first = [unperturbed] if base is None else []
-            states = hidden_states(model, first + inputs, depth, batch_size=batch_size)
-            if base is None:
-                base = states.pop(0)
-            _check_finite([base, *states], cells, cell)
-            for index, task in enumerate(group):
-                part = slice(index * len(computed), (index + 1) * len(computed))
-                by_name = dict(
-                    zip(run_as, zip(inputs[part], states[part], strict=True), strict=True)
-                )
-                readout = read_effects(
-                    unperturbed,
-                    base,
-                    {arm.name: by_name[arm.runs_as or arm.name] for arm in arms},
-                    task.ranks,
-                    special_frame=cells.special_frame,
-                )
-                yield record_of(
-                    readout,
-                    knockout=task.knockout,
-                    cell=cell,
-                    ranks=task.ranks,
-                    genes=cells.ranked[cell][: shown_genes(cells, cell, model)],
-                )
-
-
-def _check_finite(states: Sequence[npt.NDArray[np.float32]], cells: Cells, cell: int) -> None:
-    if not all(np.isfinite(state).all() for state in states):
-        raise InputError(
-            f"The model gives NaN or infinity for cell {cells.names[cell]} of {cells.source}; its "
-            "weights are damaged or too large for float32."
-        )
+    return carry_out(
+        tasks, knock_out, chosen, knockouts, cells, model, depth,
+        asked=asked, skipped=skipped, average=average, batch_size=batch_size, progress=progress,
+    )  # fmt: skip

@@ -1,13 +1,14 @@
-"""Which knock-out can be done in which cell, and what does not fit: found before any forward."""
+"""Which knock-out or move can be done in which cell: found before any forward."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ranklock.arms import Arm, ModelInput, baseline, capacity, check_tokens
 from ranklock.cells import Cells
@@ -113,43 +114,77 @@ def plan_knockouts(
             else:
                 tasks.append(Task(cell, index, tuple(ranks.tolist())))
         rank_of[ranked] = -1
-    skipped = [
-        {
+    return tasks, report_left_out(tasks, knockouts, counts, _REASONS, "knocked out of", cells)
+
+
+def report_left_out(
+    tasks: Sequence[Task],
+    knockouts: Sequence[tuple[int, ...]],
+    counts: npt.NDArray[np.int_],
+    reasons: Mapping[str, str],
+    done: str,
+    cells: Cells,
+) -> list[dict[str, Any]]:
+    """Say which cells are left out, and why.
+
+    Parameters
+    ----------
+    tasks
+        What can be done.
+    knockouts
+        Tokens of each knock-out or move.
+    counts
+        Of each, the cells that are left out for each reason, shape (knock-outs, reasons).
+    reasons
+        Key in a manifest → words.
+    done
+        What is done to genes, in words that cells come after.
+    cells
+        The cells.
+
+    Returns
+    -------
+    For each knock-out or move that some cells cannot have, how many and why.
+
+    Raises
+    ------
+    InputError
+        When one can be done in no cell.
+
+    Warns
+    -----
+    RanklockWarning
+        When cells are left out.
+    """
+
+    def why(entries: Sequence[dict[str, Any]]) -> str:
+        totals = {reason: sum(entry[reason] for entry in entries) for reason in reasons}
+        return ", ".join(f"{totals[r]} {text}" for r, text in reasons.items() if totals[r])
+
+    left_out = {
+        index: {
             "gene": knockout_name(tokens, cells),
             "gene_id": knockout_ids(tokens, cells),
-            **dict(zip(_REASONS, row.tolist(), strict=True)),
+            **dict(zip(reasons, row.tolist(), strict=True)),
         }
-        for tokens, row in zip(knockouts, counts, strict=True)
+        for index, (tokens, row) in enumerate(zip(knockouts, counts, strict=True))
         if row.any()
-    ]
+    }
     possible = {task.knockout for task in tasks}
-    nowhere = [
-        entry
-        for entry, row in zip(skipped, np.flatnonzero(counts.any(axis=1)), strict=True)
-        if row not in possible
-    ]
+    nowhere = [entry for index, entry in left_out.items() if index not in possible]
     if nowhere:
-        raise InputError(_nowhere(nowhere, cells))
-    for entry in skipped:
-        warnings.warn(_left_out(entry, cells), RanklockWarning, stacklevel=4)
-    return tasks, skipped
-
-
-def _nowhere(skipped: Sequence[dict[str, Any]], cells: Cells) -> str:
-    genes = ", ".join(entry["gene"] for entry in skipped)
-    return (
-        f"{genes} can be knocked out of none of the {len(cells)} cells chosen from "
-        f"{cells.source} ({_reasons(skipped)}); choose other cells, or leave it out."
-    )
-
-
-def _left_out(entry: dict[str, Any], cells: Cells) -> str:
-    return f"{entry['gene']}: of {len(cells)} cells, {_reasons([entry])}; they are left out."
-
-
-def _reasons(skipped: Sequence[dict[str, Any]]) -> str:
-    totals = {reason: sum(entry[reason] for entry in skipped) for reason in _REASONS}
-    return ", ".join(f"{totals[r]} {text}" for r, text in _REASONS.items() if totals[r])
+        genes = ", ".join(entry["gene"] for entry in nowhere)
+        raise InputError(
+            f"{genes} can be {done} none of the {len(cells)} cells chosen from "
+            f"{cells.source} ({why(nowhere)}); choose other cells, or leave it out."
+        )
+    for entry in left_out.values():
+        warnings.warn(
+            f"{entry['gene']}: of {len(cells)} cells, {why([entry])}; they are left out.",
+            RanklockWarning,
+            stacklevel=4,  # where the user called knockout() or move()
+        )
+    return list(left_out.values())
 
 
 def check_size(tasks: Sequence[Task], cells: Cells, model: Model, arms: int) -> None:

@@ -17,6 +17,7 @@ ARM_COLOURS = {
     "mask": "#009E73",
     "shift": "#CC79A7",
     "delete-backfill": "#E69F00",
+    "move": "#000000",
 }
 
 STYLE = {

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ranklock.arms import whole_of
 from ranklock.effects import pooled_artefact_share
+from ranklock.moves import SAID
 from ranklock.questions.folder import Audit
 from ranklock.results.sweep import Sweep
+
+
+def describe_summary(manifest: Mapping[str, Any]) -> list[str]:
+    """What knock-outs or moves found, a line each.
+
+    Parameters
+    ----------
+    manifest
+        Of a :class:`ranklock.Run`.
+    """
+    lines: list[str] = []
+    both = whole_of(manifest["asked"]["arms"])
+    for entry in manifest["summary"]:
+        lines += ["", _headline(entry)]
+        medians = [key for key in next(iter(entry["arms"].values())) if key != "median_cell_shift"]
+        heads = "".join(f"{key.replace('_', ' '):>15}" for key in medians)
+        lines.append(f"  {'arm':<16}{heads}{'cell shift':>15}   (cosine distance)")
+        for arm, row in entry["arms"].items():
+            numbers = [row[key] for key in (*medians, "median_cell_shift")]
+            shown = "".join(f"{'–' if n is None else format(n, '.2e'):>15}" for n in numbers)
+            lines.append(f"  {arm:<16}{shown}")
+        if entry["artefact_share"] is not None:
+            lines.append(
+                f"  Artefact share of {both}: {entry['artefact_share']:.3f} of the genes' squared "
+                "displacement is rank shift."
+            )
+    floor = manifest["noise_floor"]["cosine_distance"]
+    return [*lines, "", f"Noise floor: {floor:.1e}; smaller effects are marked under_noise_floor."]
+
+
+def _headline(entry: Mapping[str, Any]) -> str:
+    cells = "1 cell" if entry["cells"] == 1 else f"{entry['cells']} cells"
+    if "perturbation" not in entry:
+        return f"{entry['gene']} knocked out of {cells}, at {_ranks(entry['ranks'])}"
+    line = f"{entry['gene']} {SAID[entry['perturbation']]} in {cells}"
+    if entry["ranks"] is not None:
+        line += f", from {_ranks(entry['ranks'])}"
+    if entry["inserted"]:
+        line += f" (put into {entry['inserted']} that lacked it)"
+    return f"{line} to {_ranks(entry['to_ranks'])}"
+
+
+def _ranks(ends: Sequence[int]) -> str:
+    return f"rank {ends[0]}" if ends[0] == ends[1] else f"ranks {ends[0]} to {ends[1]}"
 
 
 def describe_sweep(found: Sweep, top: int = 10) -> list[str]:

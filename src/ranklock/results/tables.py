@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ranklock.arms import NOT_RANKED, whole_of
 from ranklock.cells import Cells
 from ranklock.effects import NoiseFloor
 from ranklock.results.metadata import add_metadata
-from ranklock.results.records import DECOMPOSED, Record, pooled_share
+from ranklock.results.moves import add_move, move_columns, rank_or_missing, written_ranks
+from ranklock.results.records import Record, pooled_share
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-Knockouts = Sequence[tuple[int, ...]]  # of each knock-out, the tokens of its genes
+Knockouts = Sequence[tuple[int, ...]]  # of each knock-out or move, the tokens of its genes
 
 
 def knockout_name(tokens: Sequence[int], cells: Cells) -> str:
@@ -46,7 +48,8 @@ def effect_table(
     ``cosine_distance``, ``displacement``, ``artefact_share``, ``under_noise_floor``, and the
     Ensembl IDs ``gene_id`` and ``responder_id``. The artefact share stands in the rows of
     ``delete``, whose effect it is a share of, and is missing elsewhere. Of genes knocked out
-    together, ``gene_rank`` is the first.
+    together, ``gene_rank`` is the first. Moves have more columns: see :func:`move_columns`, and
+    ``passed``, whether the responder makes way.
     """
     sizes = np.array([len(record.tokens) for record in records])
     per_arm = len(arms)
@@ -60,13 +63,15 @@ def effect_table(
     def values(kind: str) -> npt.NDArray[np.float32]:
         return _join([getattr(r, kind)[arm] for r in records for arm in arms], np.float32)
 
+    whole = whole_of(arms)
+
     def share(record: Record, arm: str) -> npt.NDArray[np.float32]:
-        if arm == "delete" and record.decomposed:
+        if arm == whole:
             return record.decomposed["artefact_share"]
         return np.full(len(record.tokens), np.nan, dtype=np.float32)
 
     distance, moved = values("cosine_distance"), values("displacement")
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "cell": _categories(
                 np.repeat([record.cell for record in records], sizes * per_arm), cells.names
@@ -88,6 +93,9 @@ def effect_table(
             "responder_id": _categories(responder, genes),
         }
     )
+    if records[0].move is not None:
+        table["passed"] = _join([np.tile(record.passed, per_arm) for record in records], np.bool_)
+    return add_move(table, records, sizes * per_arm)
 
 
 def cell_shift_table(
@@ -103,11 +111,13 @@ def cell_shift_table(
     -------
     Columns ``cell``, ``gene``, ``gene_rank``, ``arm``, ``cosine_distance``, ``displacement``,
     ``artefact_share`` (in the rows of ``delete``), ``under_noise_floor``, and ``gene_ranks``: the
-    ranks of all genes knocked out together, joined by ``+``.
+    ranks of all genes knocked out together, joined by ``+``. Moves have more columns: see
+    :func:`move_columns`.
     """
     rows = [(record, arm) for record in records for arm in arms]
+    whole = whole_of(arms)
     moved = np.array([record.cell_displacement[arm] for record, arm in rows], dtype=np.float64)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "cell": _categories(np.array([record.cell for record, _ in rows]), cells.names),
             "gene": _categories(
@@ -119,12 +129,13 @@ def cell_shift_table(
             "cosine_distance": np.array([r.cell_shift[arm] for r, arm in rows], dtype=np.float64),
             "displacement": moved,
             "artefact_share": np.array(
-                [r.cell_artefact_share if arm == "delete" else np.nan for r, arm in rows]
+                [r.cell_artefact_share if arm == whole else np.nan for r, arm in rows]
             ),
             "under_noise_floor": moved <= floor.cell_displacement,
-            "gene_ranks": [_written(record.ranks) for record, _ in rows],
+            "gene_ranks": [written_ranks(record.ranks) for record, _ in rows],
         }
     )
+    return add_move(table, records, np.full(len(records), len(arms)))
 
 
 def effects_anndata(
@@ -144,11 +155,15 @@ def effects_anndata(
     ``<arm>_displacement``, ``<arm>_under_noise_floor``, ``responder_rank``, and the decomposition
     (``artefact_share``, and the lengths ``phi_removal``, ``phi_shift`` and ``interaction``). A
     responder that a cell does not have, and the knocked-out gene itself, is NaN.
-    ``uns["manifest"]`` is the manifest's JSON.
+    ``uns["manifest"]`` is the manifest's JSON. Of moves, obs has the columns of
+    :func:`move_columns` too, ``phi_move`` stands for ``phi_removal``, and the layer ``passed`` is 1
+    for the responders that make way.
     """
     known, columns = _columns(records)
     obs = pd.DataFrame([_observation(r, knockouts, cells, arms) for r in records])
     obs.index = pd.Index(obs["gene"].str.cat(obs["cell"], sep=" @ "))
+    if records[0].move is not None:
+        obs["gene_rank"] = rank_or_missing(obs["gene_rank"])
     obs = add_metadata(obs, cells.obs.iloc[[record.cell for record in records]])
 
     def layer(values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
@@ -161,8 +176,9 @@ def effects_anndata(
     layers |= {f"{arm}_displacement": layer([r.displacement[arm] for r in records]) for arm in arms}
     layers |= _marks(layers, arms, floor)
     layers["responder_rank"] = layer([record.responder_ranks for record in records])
-    if records[0].decomposed:
-        layers |= {name: layer([r.decomposed[name] for r in records]) for name in DECOMPOSED}
+    if records[0].move is not None:
+        layers["passed"] = layer([record.passed for record in records])
+    layers |= {name: layer([r.decomposed[name] for r in records]) for name in records[0].decomposed}
     return _anndata(obs, known, layers, cells, manifest)
 
 
@@ -174,7 +190,7 @@ def averaged_anndata(
     floor: NoiseFloor,
     manifest: Mapping[str, Any],
 ) -> AnnData:
-    """Effects averaged over cells, as AnnData: one observation a knock-out.
+    """Effects averaged over cells, as AnnData: one observation a knock-out or move.
 
     Returns
     -------
@@ -199,8 +215,9 @@ def averaged_anndata(
             f"{arm}_displacement": total([r.displacement[arm] for r in records]) / count
             for arm in arms
         }
-        if records[0].decomposed:
-            squared = [r.displacement["delete"].astype(np.float64) ** 2 for r in records]
+        whole = whole_of(arms)
+        if whole is not None:
+            squared = [r.displacement[whole].astype(np.float64) ** 2 for r in records]
             shares = [
                 np.nan_to_num(r.decomposed["artefact_share"]) * square
                 for r, square in zip(records, squared, strict=True)
@@ -232,33 +249,36 @@ def _observation(
         "gene_id": knockout_ids(tokens, cells),
         "cell": cells.names[record.cell],
         "gene_rank": record.ranks[0],
-        "gene_ranks": _written(record.ranks),
+        "gene_ranks": written_ranks(record.ranks),
         "genes_in_cell": record.genes_in_cell,
         "artefact_share": pooled_share([record]),
         "cell_shift_artefact_share": record.cell_artefact_share,
     }
+    if record.move is not None:
+        row |= {name: column[0] for name, column in move_columns([record]).items()}
     for arm in arms:
-        sides = record.step(arm)
-        row[f"{arm}_before"], row[f"{arm}_after"] = sides.before, sides.after
+        row |= {f"{arm}_{side}": value for side, value in record.sides(arm).items()}
         row[f"{arm}_cell_shift"] = record.cell_shift[arm]
     return row
-
-
-def _written(ranks: Sequence[int]) -> str:
-    return "+".join(map(str, ranks))
 
 
 def _average(
     records: Sequence[Record], knockouts: Knockouts, cells: Cells, arms: Sequence[str]
 ) -> dict[str, Any]:
     tokens = knockouts[records[0].knockout]
+    known = [record.ranks[0] for record in records if record.ranks[0] != NOT_RANKED]
     row: dict[str, Any] = {
         "gene": knockout_name(tokens, cells),
         "gene_id": knockout_ids(tokens, cells),
         "n_cells": len(records),
-        "mean_gene_rank": float(np.mean([record.ranks[0] for record in records])),
+        "mean_gene_rank": float(np.mean(known)) if known else float("nan"),
         "artefact_share": pooled_share(records),
     }
+    if records[0].move is not None:
+        columns = move_columns(records)
+        row["perturbation"] = columns["perturbation"][0]
+        row["mean_to_rank"] = float(np.mean(columns["to_rank"]))
+        row["n_inserted"] = sum(columns["inserted"])
     for arm in arms:
         shifts = [record.cell_shift[arm] for record in records]
         row[f"{arm}_mean_cell_shift"] = float(np.mean(shifts))
