@@ -53,7 +53,7 @@ def masked_accuracy(model: Path, cells: anndata.AnnData, vocabulary: Path) -> di
 def log_probability_changes(
     model: Path, cells: Cells, factors: list[str], responders: list[str], *, device: str = "cpu"
 ) -> dict[str, Any]:
-    """How much less likely a masked responder becomes where a factor is knocked out with ranks held.
+    """How much less likely a masked responder becomes without a factor, ranks held.
 
     In each cell every responder is masked in turn, and its log-probability at its own place is read
     with the factor there and with it gone (``hold``). Needs no embedding: it asks the model the
@@ -61,8 +61,8 @@ def log_probability_changes(
 
     Returns
     -------
-    ``change``: mean over cells of log p with - log p without, shape (factors, responders), NaN where
-    no cell has both; ``table``: the same as a tidy table.
+    ``change``: mean over cells of log p with - log p without, shape (factors, responders), NaN
+    where no cell has both; ``table``: the same as a tidy table.
     """
     from transformers import BertForMaskedLM
 
@@ -99,7 +99,7 @@ def log_probability_changes(
 def _log_p(
     bert: Any, genes: np.ndarray, places: np.ndarray, without: int | None, mask: int
 ) -> np.ndarray:
-    """Log-probability of the gene at each place, masked there, with one gene gone and ranks held."""
+    """Log-probability of the gene at each place, masked there, without one gene, ranks held."""
     kept = np.array([p for p in range(len(genes)) if p != without])
     positions = torch.from_numpy(kept)[None]
     found = []
