@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -85,12 +86,52 @@ def pack(inputs: Sequence[ModelInput], device: torch.device) -> Packed:
     return Packed(put("tokens"), put("positions"), tuple(stretches), starts)
 
 
+class Attention(Protocol):
+    """Attention of the inputs of a stretch to themselves."""
+
+    def __call__(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        visible: Tensor | None,
+        layer: int,
+        stretch: int,
+    ) -> Tensor:
+        """Weighted means of the values, shape of the queries.
+
+        Parameters
+        ----------
+        queries, keys, values
+            Shape (inputs, heads, rows, head width).
+        visible
+            As of the stretch.
+        layer, stretch
+            Which of the layers that are run, and which of the stretches.
+        """
+
+
+def softmax_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    visible: Tensor | None,
+    layer: int,
+    stretch: int,
+) -> Tensor:
+    """Attention as the model was trained with."""
+    return torch.nn.functional.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=visible
+    )
+
+
 def run_layers(
     encoder: Encoder,
     states: Tensor,
     stretches: Sequence[Stretch],
     layers: Sequence[Layer],
     rows: Tensor | None = None,
+    attend: Attention = softmax_attention,
 ) -> Tensor:
     """Run encoder layers on packed inputs.
 
@@ -107,14 +148,16 @@ def run_layers(
     rows
         Rows of the output that are read, the same number for every input, input by input; the
         last layer computes no others. All when None.
+    attend
+        What attention is.
 
     Returns
     -------
     Hidden states, shape (rows, width).
     """
-    for layer in layers[: len(layers) if rows is None else -1]:
-        queries, keys, values = torch.split(layer.project(states), encoder.width, dim=1)
-        attended = _attend(encoder, queries, keys, values, stretches, None)
+    for index, layer in enumerate(layers[: len(layers) if rows is None else -1]):
+        projected = torch.split(layer.project(states), encoder.width, dim=1)
+        attended = _attend(encoder, projected, stretches, None, attend, index)
         states = layer.finish(states, attended)
     if rows is None:
         return states
@@ -123,34 +166,39 @@ def run_layers(
     last, read = layers[-1], states[rows]
     queries = last.project_queries(read)
     keys, values = torch.split(last.project_keys_values(states), encoder.width, dim=1)
-    attended = _attend(encoder, queries, keys, values, stretches, len(rows))
+    attended = _attend(
+        encoder, (queries, keys, values), stretches, len(rows), attend, len(layers) - 1
+    )
     return last.finish(read, attended)
 
 
 def _attend(
     encoder: Encoder,
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    projected: Sequence[Tensor],
     stretches: Sequence[Stretch],
     read: int | None,
+    attend: Attention,
+    layer: int,
 ) -> Tensor:
     """Attention of each input to itself, shape (query rows, width)."""
+    queries, keys, values = projected
     per_input = None if read is None else read // sum(s.inputs for s in stretches)
     out = []
     at_query = at_key = 0
-    for stretch in stretches:
+    for index, stretch in enumerate(stretches):
         asked = stretch.length if per_input is None else per_input
 
         def heads(rows: Tensor, start: int, length: int, inputs: int = stretch.inputs) -> Tensor:
             mine = rows[start : start + inputs * length]
             return mine.view(inputs, length, encoder.heads, -1).transpose(1, 2)
 
-        attended = torch.nn.functional.scaled_dot_product_attention(
+        attended = attend(
             heads(queries, at_query, asked),
             heads(keys, at_key, stretch.length),
             heads(values, at_key, stretch.length),
-            attn_mask=stretch.visible,
+            stretch.visible,
+            layer,
+            index,
         )
         out.append(attended.transpose(1, 2).reshape(-1, encoder.width))
         at_query += stretch.inputs * asked

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +98,7 @@ def load_model(name: str | Path, *, device: str | None = None) -> Model:
     Weights are read from safetensors, and from ``.bin`` files only with ``weights_only=True``, so
     that nothing in them is executed. Whatever they are stored in, they are computed in float32.
     """
-    folder = _local_folder(str(name))
+    folder = checkpoint_folder(str(name))
     config = _read_config(folder)
     weights = _weight_files(folder)
     encoder = _load_encoder(folder)
@@ -150,7 +152,8 @@ def check_token_range(largest_token: int, model: Model, source: str) -> None:
         )
 
 
-def _local_folder(name: str) -> Path:
+def checkpoint_folder(name: str) -> Path:
+    """Folder of a checkpoint, fetched from the hub where it is none here."""
     if Path(name).is_dir():
         return Path(name)
     if Path(name).exists():
@@ -227,24 +230,22 @@ def _weight_files(folder: Path) -> list[Path]:
     raise InputError(f"{folder} holds no weights ({_SAFE[0]} or {_BINARY[0]}).")
 
 
-def _load_encoder(folder: Path) -> BertModel:
-    import torch
-    from transformers import BertModel
+@contextmanager
+def quiet_transformers(folder: Path) -> Iterator[None]:
+    """Say in one line what a checkpoint's weights lack, and nothing of heads without use here.
+
+    Raises
+    ------
+    InputError
+        When they cannot be read.
+    """
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # a head without use here is not worth a warning
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        encoder, report = BertModel.from_pretrained(
-            folder,
-            add_pooling_layer=False,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-            local_files_only=True,
-            weights_only=True,
-        )
+        yield
     # Readers of weights raise their own errors, and a strange configuration nearly anything.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
@@ -255,6 +256,22 @@ def _load_encoder(folder: Path) -> BertModel:
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()
+
+
+def _load_encoder(folder: Path) -> BertModel:
+    import torch
+    from transformers import BertModel
+
+    with quiet_transformers(folder):
+        encoder, report = BertModel.from_pretrained(
+            folder,
+            add_pooling_layer=False,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            local_files_only=True,
+            weights_only=True,
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(

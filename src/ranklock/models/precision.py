@@ -64,14 +64,22 @@ def stored_as(precision: str) -> torch.dtype:
 
 
 @contextmanager
-def computing_in(precision: str) -> Iterator[None]:
+def multiplying_in(precision: str) -> Iterator[None]:
     """Multiply in exactly this format, whatever the process has set, and restore that after."""
     import torch
 
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """The same, for forwards that nothing is differentiated by."""
+    import torch
+
+    with multiplying_in(precision), torch.inference_mode():
+        yield

@@ -1,0 +1,212 @@
+"""Back through attention: derivatives, and what the removal of each key does to the outputs.
+
+Weights are computed again, some queries at a time, so that memory grows with the tokens and not
+with their square. What they are and what depends on them alone is shared by all numbers that are
+differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ranklock.engine.forward import Attention, softmax_attention
+from ranklock.models.encoder import Encoder, Layer
+
+# A float32 weight of 0.999 leaves a remainder good to 1e-4; above it the removal is bounded, and
+# the gene is one of those that are looked at exactly.
+MOST_WEIGHT = 0.999
+# Attention scores that are worked on together: on a CPU what its caches hold.
+_SCORES_ON_CPU, _SCORES_ON_GPU = 1 << 20, 1 << 26
+
+
+@dataclass(frozen=True, eq=False)
+class Attended:
+    """Attention of the inputs of a stretch; each of shape (inputs, heads, rows, head width)."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    out: Tensor
+
+    @property
+    def rows(self) -> Tensor:
+        """The output with heads side by side, shape (inputs × rows, width)."""
+        return self.out.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class SiteSums:
+    """Sums over the queries of a layer, for each key.
+
+    Attributes
+    ----------
+    removals
+        What removing a key would do to each number, with its sign turned, by head: shape (numbers,
+        tokens, heads).
+    gates
+        Derivative of each number by the logarithm of the key's gate, shape (numbers, tokens).
+    peak
+        Largest weight that a query other than the key's own gives it, shape (tokens,).
+    """
+
+    removals: Tensor
+    gates: Tensor
+    peak: Tensor
+
+    @classmethod
+    def zeros(cls, numbers: int, tokens: int, encoder: Encoder) -> SiteSums:
+        """Before anything is summed."""
+
+        def empty(*shape: int, kind: torch.dtype = torch.float64) -> Tensor:
+            return torch.zeros(shape, dtype=kind, device=encoder.device)
+
+        return cls(
+            empty(numbers, tokens, encoder.heads),
+            empty(numbers, tokens),
+            empty(tokens, kind=encoder.tokens.dtype),
+        )
+
+
+def recorded(sites: list[Attended]) -> Attention:
+    """Attention that keeps what went into it, stretch by stretch."""
+
+    def attend(
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        visible: Tensor | None,
+        layer: int,
+        stretch: int,
+    ) -> Tensor:
+        out = softmax_attention(queries, keys, values, visible, layer, stretch)
+        sites.append(Attended(queries, keys, values, out))
+        return out
+
+    return attend
+
+
+def back_through(
+    layer: Layer,
+    sites: Sequence[Attended],
+    d_out: Tensor,
+    rows: Tensor | None,
+    sums: SiteSums,
+    *,
+    further: bool,
+) -> Tensor:
+    """Take derivatives from the output of attention to what entered the layer.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    sites
+        Its attention, stretch by stretch.
+    d_out
+        Derivatives by the output, heads side by side, shape (numbers, rows, width).
+    rows
+        Which of the tokens the rows are; all when None.
+    sums
+        What the sums over queries are added to.
+    further
+        Whether the derivatives by what entered are needed; zeros are returned if not.
+
+    Returns
+    -------
+    Shape (numbers, tokens, width).
+    """
+    numbers, _, width = d_out.shape
+    tokens = len(sums.peak)
+    back = torch.zeros((numbers, tokens, width), dtype=d_out.dtype, device=d_out.device)
+    at_query = at_key = 0
+    for site in sites:
+        inputs, heads, asked, _ = site.queries.shape
+        length = site.keys.shape[2]
+        mine = slice(at_query, at_query + inputs * asked)
+        keys = slice(at_key, at_key + inputs * length)
+        place = torch.arange(tokens, device=d_out.device)[mine] if rows is None else rows[mine]
+        own = place.view(inputs, asked) - at_key
+        own = own - length * torch.arange(inputs, device=own.device)[:, None]
+        by_head = d_out[:, mine].reshape(numbers, inputs, asked, heads, -1).permute(1, 3, 2, 0, 4)
+        d_queries, d_keys, d_values = _back_through_site(
+            site, by_head, own, sums, keys, further=further
+        )
+        if further:
+            by_queries = _side_by_side(d_queries) @ layer.project_weight[:, :width].T
+            if rows is None:
+                back[:, keys] = by_queries
+            else:
+                back[:, rows[mine]] = by_queries
+            both = torch.cat([_side_by_side(d_keys), _side_by_side(d_values)], dim=-1)
+            back[:, keys] += both @ layer.project_weight[:, width:].T
+        at_query, at_key = mine.stop, keys.stop
+    return back
+
+
+def _side_by_side(by_head: Tensor) -> Tensor:
+    """From (inputs, heads, rows, numbers, head width) to (numbers, inputs × rows, width)."""
+    return by_head.permute(3, 0, 2, 1, 4).flatten(3).flatten(1, 2)
+
+
+def _back_through_site(
+    site: Attended, d_out: Tensor, own: Tensor, sums: SiteSums, keys: slice, *, further: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivatives by queries, keys and values, each (inputs, heads, rows, numbers, head width).
+
+    Parameters
+    ----------
+    d_out
+        Of the same shape, by the output.
+    own
+        Which key each query is, shape (inputs, queries).
+    keys
+        Where the stretch's tokens stand in the sums.
+    """
+    inputs, heads, asked, numbers, wide = d_out.shape
+    length = site.keys.shape[2]
+    scaled = site.queries * wide**-0.5
+    # ⟨d_out, o⟩ of each query: what all of its scores have in common.
+    common = (d_out * site.out[:, :, :, None]).sum(-1)
+
+    def empty(rows: int) -> Tensor:
+        shape = (inputs, heads, rows, numbers, wide)
+        return torch.zeros(shape, dtype=d_out.dtype, device=d_out.device)
+
+    d_queries, d_keys, d_values, removed = (empty(r) for r in (asked, length, length, length))
+    seen = d_keys.new_zeros((inputs, heads, length, numbers))
+    unseen = torch.zeros_like(seen)
+    peak = d_keys.new_zeros((inputs, heads, length))
+    at_once = _SCORES_ON_CPU if d_out.device.type == "cpu" else _SCORES_ON_GPU
+    size = max(1, at_once // (inputs * heads * length))
+    for start in range(0, asked, size):
+        part = slice(start, min(start + size, asked))
+        weights = torch.softmax(scaled[:, :, part] @ site.keys.transpose(-1, -2), dim=-1)
+        turned = weights.transpose(-1, -2)
+        d_part, common_part = d_out[:, :, part], common[:, :, part]
+        flat = d_part.flatten(3)
+        d_values += (turned @ flat).reshape(d_keys.shape)
+        seen += turned @ common_part
+        if further:
+            for number in range(numbers):
+                d_scores = d_part[:, :, :, number] @ site.values.transpose(-1, -2)
+                d_scores.sub_(common_part[..., number, None]).mul_(weights)
+                d_queries[:, :, part, number] = d_scores @ site.keys
+                d_keys[:, :, :, number] += d_scores.transpose(-1, -2) @ scaled[:, :, part]
+        # A key's own query sees it, and is seen by nobody once the key is gone.
+        itself = own[:, None, part, None].expand(-1, heads, -1, 1)
+        weights.scatter_(-1, itself, 0.0).clamp_(max=MOST_WEIGHT)
+        peak = torch.maximum(peak, weights.amax(2))
+        weights.div_(1.0 - weights)
+        removed += (turned @ flat).reshape(d_keys.shape)
+        unseen += turned @ common_part
+    values = site.values[:, :, :, None]
+    removals = (removed * values).sum(-1) - unseen
+    gates = (d_values * values).sum(-1) - seen
+    sums.removals[:, keys] = removals.permute(3, 0, 2, 1).flatten(1, 2).double()
+    sums.gates[:, keys] = gates.sum(1).permute(2, 0, 1).flatten(1).double()
+    sums.peak[keys] = peak.amax(1).flatten()
+    return d_queries * wide**-0.5, d_keys, d_values
