@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ranklock.cells import Cells as Cells
     from ranklock.cells import Selection as Selection
     from ranklock.cells import read_cells as read_cells
+    from ranklock.claims.combinations import combinations as combinations
+    from ranklock.claims.knockouts import Knockouts as Knockouts
+    from ranklock.claims.knockouts import knockouts as knockouts
+    from ranklock.claims.knockouts import read_knockouts as read_knockouts
     from ranklock.errors import InputError as InputError
     from ranklock.errors import OutputError as OutputError
     from ranklock.errors import RanklockError as RanklockError
@@ -52,6 +56,7 @@ _HOME = {
     "Audit": "questions.folder",
     "Cells": "cells",
     "InputError": "errors",
+    "Knockouts": "claims.knockouts",
     "MOVE_ARMS": "arms",
     "Model": "models",
     "Network": "network",
@@ -67,12 +72,15 @@ _HOME = {
     "audit": "experiments",
     "audit_sweep": "experiments",
     "demo": "",
+    "combinations": "claims.combinations",
     "knockout": "experiments",
+    "knockouts": "claims.knockouts",
     "load_model": "models",
     "move": "experiments",
     "plan_sweep": "experiments",
     "read_audit": "questions.folder",
     "read_cells": "cells",
+    "read_knockouts": "claims.knockouts",
     "read_network": "network",
     "read_responders": "claims.responders",
     "read_run": "run",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ranklock.claims.knockouts import Knockouts
 from ranklock.claims.responders import FALSE_DISCOVERIES, Responders
+from ranklock.claims.shift_tables import CELL_SHIFT
 
 _PLACEBO = "shift"
 
@@ -56,6 +58,63 @@ def describe_responders(found: Responders, top: int = 10, genes: Sequence[str] =
     lines += [
         f"note: {sentence}" + (f" ({', '.join(arms)})" if len(arms) < len(found.arms) else "")
         for sentence, arms in by_statement.items()
+    ]
+    if donor is None:
+        lines.append(
+            "note: each cell counts as a replicate; where cells come from several donors, name "
+            "their column with --donor."
+        )
+    return lines
+
+
+def describe_knockouts(found: Knockouts, top: int = 10) -> list[str]:
+    """Which knock-outs shift cells, and how far to believe it, a line each.
+
+    Parameters
+    ----------
+    found
+        The tested shifts.
+    top
+        How many of the surest knock-outs to list of each quantity.
+    """
+    manifest = found.manifest
+    donor = manifest["asked"]["donor"]
+    replicates = f"replicates: {manifest['replicates']} {donor}" if donor else "each a replicate"
+    lines = [
+        f"Shifts beyond rank-matched knock-outs in {manifest['cells']} cells ({replicates}), "
+        f"significant at a false-discovery rate of {FALSE_DISCOVERIES:.0%}:"
+    ]
+    labels = [f"{row.arm}, {row.quantity}" for row in found.calibration.itertuples(index=False)]
+    width = max(len(label) for label in labels)
+    for label, row in zip(labels, found.calibration.itertuples(index=False), strict=True):
+        note = ", the placebo" if row.arm == _PLACEBO else ""
+        lines.append(
+            f"  {label:{width}}  {row.found:,} of {row.tested:,} genes{note}; with knock-outs "
+            f"swapped for rank-matched ones {row.swapped_found:,}"
+        )
+    arm = "hold" if "hold" in found.arms else found.arms[0]
+    quantities = dict.fromkeys(found.calibration["quantity"])
+    for quantity in quantities:
+        rows = found.claims(arm, quantity)
+        if rows.empty:
+            lines.append(f"Under {arm}, no knock-out stands out ({quantity}).")
+            continue
+        lines.append(f"Surest under {arm}, {quantity}:")
+        for row in rows.head(top).itertuples(index=False):
+            beyond = (
+                f"×{10**row.specific:.2f}" if quantity == CELL_SHIFT else f"{row.specific:+.1e}"
+            )
+            lines.append(
+                f"  {row.gene:12} {row.shift:+.2e}  {beyond} beyond rank-matched  q {row.q:.1e}  "
+                f"{row.n_cells} cells"
+            )
+    by_statement: dict[str, list[str]] = {}
+    for name, sentences in manifest["statements"].items():
+        for sentence in sentences:
+            by_statement.setdefault(sentence, []).append(name)
+    lines += [
+        f"note: {sentence}" + (f" ({'; '.join(names)})" if len(names) < len(labels) else "")
+        for sentence, names in by_statement.items()
     ]
     if donor is None:
         lines.append(
