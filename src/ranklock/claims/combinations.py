@@ -18,7 +18,7 @@ def combinations(together: pd.DataFrame, singles: pd.DataFrame, min_cells: int =
     Parameters
     ----------
     together, singles
-        Cell shifts as in ``cell_shifts.parquet``: ``cell``, ``gene``, ``gene_id``, ``arm`` and
+        Cell shifts as in ``cell_shifts.parquet``: ``cell``, ``gene``, ``arm`` and
         ``cosine_distance``; of genes knocked out together, and of each alone, in the same cells.
     min_cells
         Combinations in fewer cells are not tested.
@@ -27,7 +27,7 @@ def combinations(together: pd.DataFrame, singles: pd.DataFrame, min_cells: int =
     -------
     One row an arm and combination: ``arm``, ``gene``, ``shift`` (mean of the combination),
     ``sum_of_singles``, ``beyond_sum`` (their mean difference), ``standard_error``, ``t``, ``p``,
-    ``q``, ``n_cells``, ``gene_id``. Cells in which a gene was not knocked out alone are left out.
+    ``q``, ``n_cells``. Cells in which a gene was not knocked out alone are left out.
 
     Raises
     ------
@@ -40,25 +40,19 @@ def combinations(together: pd.DataFrame, singles: pd.DataFrame, min_cells: int =
     give a combination other than the sum: of two that are orthogonal it is the sum, of two that
     are the same it is twice the sum. ``beyond_sum`` says how far from orthogonal they act.
     """
-    combined = together[together["gene_id"].astype(str).str.contains(TOGETHER, regex=False)]
+    combined = together[together["gene"].astype(str).str.contains(TOGETHER, regex=False)]
     if combined.empty:
         raise InputError(
             "The first run has no genes knocked out together; make one with ranklock knockout "
             "--together."
         )
-    alone = singles.assign(gene_id=singles["gene_id"].astype(str)).drop_duplicates(
-        [*_OF, "gene_id"]
+    alone = _plain(singles).drop_duplicates([*_OF, "gene"])
+    each = _plain(combined).rename(columns={"gene": "combination"})
+    each["gene"] = each["combination"].str.split(TOGETHER)
+    joined = each.explode("gene").merge(
+        alone, on=[*_OF, "gene"], how="left", suffixes=("", "_alone")
     )
-    each = combined[[*_OF, "gene_id", "gene", "cosine_distance"]].copy()
-    each["combination"] = each["gene_id"].astype(str)
-    each["gene_id"] = each["combination"].str.split(TOGETHER)
-    each = each.explode("gene_id")
-    joined = each.merge(
-        alone[[*_OF, "gene_id", "cosine_distance"]], on=[*_OF, "gene_id"], how="left",
-        suffixes=("", "_alone"),
-    )  # fmt: skip
-    by_cell = joined.groupby([*_OF, "combination"], observed=True, sort=False).agg(
-        gene=("gene", "first"),
+    by_cell = joined.groupby([*_OF, "combination"], sort=False).agg(
         shift=("cosine_distance", "first"),
         sum_of_singles=("cosine_distance_alone", lambda values: values.sum(skipna=False)),
     )
@@ -69,8 +63,7 @@ def combinations(together: pd.DataFrame, singles: pd.DataFrame, min_cells: int =
             "cells and arms (ranklock knockout without --together, or a sweep)."
         )
     whole["beyond_sum"] = whole["shift"] - whole["sum_of_singles"]
-    found = whole.groupby(["arm", "combination"], observed=True, sort=False).agg(
-        gene=("gene", "first"),
+    found = whole.groupby(["arm", "combination"], sort=False).agg(
         shift=("shift", "mean"),
         sum_of_singles=("sum_of_singles", "mean"),
         beyond_sum=("beyond_sum", "mean"),
@@ -81,7 +74,13 @@ def combinations(together: pd.DataFrame, singles: pd.DataFrame, min_cells: int =
     tested = means_tested(found["beyond_sum"], found["variance"], found["n_cells"], enough)
     found["standard_error"] = np.asarray(tested.standard_error)
     found["t"], found["p"], found["q"] = tested.t, tested.p, tested.q
-    table = found.reset_index().rename(columns={"combination": "gene_id"})
+    table = found.reset_index().rename(columns={"combination": "gene"})
     order = ["arm", "gene", "shift", "sum_of_singles", "beyond_sum", "standard_error", "t", "p",
-             "q", "n_cells", "gene_id"]  # fmt: skip
+             "q", "n_cells"]  # fmt: skip
     return table[order].sort_values(["arm", "p"], kind="stable", ignore_index=True)
+
+
+def _plain(shifts: pd.DataFrame) -> pd.DataFrame:
+    """The columns that are compared, names as plain text."""
+    names = {name: shifts[name].astype(str) for name in (*_OF, "gene")}
+    return pd.DataFrame({**names, "cosine_distance": shifts["cosine_distance"]})

@@ -14,9 +14,8 @@ import pandas as pd
 from scipy import stats
 
 from ranklock.claims.mixture import two_components
-from ranklock.claims.responders import FALSE_DISCOVERIES
 from ranklock.claims.shift_tables import CELL_SHIFT, shifts_of_sweep, shifts_of_table
-from ranklock.claims.shifts import shifts_tested, with_specific
+from ranklock.claims.shifts import FALSE_DISCOVERIES, MOSTLY_UNDER, shifts_tested, with_specific
 from ranklock.errors import InputError, OptionError, OutputError
 from ranklock.report import draw, shifts_figure
 from ranklock.results.folder import read_folder, write_folder
@@ -155,7 +154,7 @@ def knockouts(
     tables, shifts, calibrations = [], [], []
     statements: dict[str, list[str]] = {}
     for (arm, quantity), rows in measured.groupby(["arm", "quantity"], sort=False):
-        specific = with_specific(rows, seed)
+        specific = with_specific(rows, min_cells, seed)
         table, swapped = shifts_tested(specific, min_cells, null_ids)
         mixture = two_components(table["specific"], specific["specific"], seed)
         table["impact"] = np.nan if mixture is None else mixture.impact
@@ -243,10 +242,10 @@ def _statements(
             f"A cell has {in_cell.median():.0f} knock-outs (median): what is expected at a rank "
             "rests on those few genes."
         )
-    if (table["n_cells"] < min_cells).all():
-        found.append(f"No gene is in {min_cells} cells (--min-cells); nothing is tested.")
-    elif table["under_noise_floor"].ge(0.5).all():
+    if table["under_noise_floor"].ge(MOSTLY_UNDER).all():
         found.append("All shifts are under the noise floor; nothing is tested.")
+    elif (table["n_cells"] < min_cells).all():
+        found.append(f"No gene is in {min_cells} cells (--min-cells); nothing is tested.")
     if not separated and table["impact"].notna().any():
         found.append(
             "One component describes the knock-outs as well as two (BIC): impact is no more than "

@@ -28,7 +28,7 @@ def shifts_of_sweep(
     -------
     One row a cell, knock-out, arm and quantity, with the columns ``cell``, ``replicate``,
     ``gene``, ``gene_id``, ``gene_rank``, ``arm``, ``quantity``, ``shift``, ``scaled`` (log10 of a
-    cell shift, else the shift) and ``under_noise_floor``.
+    cell shift, else the shift; NaN under the noise floor) and ``under_noise_floor``.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def shifts_of_sweep(
             parts.append(
                 common.assign(
                     arm=arm, quantity=quantity, shift=shift,
-                    scaled=scaled if quantity == CELL_SHIFT else shift,
+                    scaled=np.where(under, np.nan, scaled if quantity == CELL_SHIFT else shift),
                     under_noise_floor=under,
                 )
             )  # fmt: skip
@@ -128,7 +128,10 @@ def shifts_of_table(path: Path, donor: str | None = None) -> pd.DataFrame:
     if ((shift < 0) & (quantity == CELL_SHIFT)).any():
         quantity = quantity.mask(quantity == CELL_SHIFT, GOAL)  # distances have no sign
     of_cells = (quantity == CELL_SHIFT).to_numpy()
+    under = table.get("under_noise_floor", pd.Series(False, table.index)).astype(bool).to_numpy()
+    under |= of_cells & (shift <= _SMALLEST)
     scaled = np.where(of_cells, np.log10(np.maximum(shift, _SMALLEST)), shift)
+    scaled = np.where(under, np.nan, scaled)
     cell = table["cell"].astype(str)
     return pd.DataFrame(
         {
@@ -141,6 +144,6 @@ def shifts_of_table(path: Path, donor: str | None = None) -> pd.DataFrame:
             "quantity": quantity,
             "shift": shift,
             "scaled": scaled,
-            "under_noise_floor": table.get("under_noise_floor", pd.Series(False, table.index)),
+            "under_noise_floor": under,
         }
     ).reset_index(drop=True)

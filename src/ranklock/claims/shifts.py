@@ -9,6 +9,7 @@ from **rank-matched knock-outs** of the same cell. It is tested over cells, or o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from ranklock.statistics.smooth import rank_smooth
 from ranklock.statistics.two_way import clipped, matched_rows
 
 Array = npt.NDArray[np.float64]
+FALSE_DISCOVERIES = 0.05  # rate up to which a gene is said to stand out
 MOSTLY_UNDER = 0.5  # of its cells under the noise floor: never significant
 
 
@@ -44,7 +46,9 @@ class SpecificShifts:
     percentile: Array
 
 
-def specific_shifts(shifts: npt.ArrayLike, ranks: npt.ArrayLike) -> SpecificShifts:
+def specific_shifts(
+    shifts: npt.ArrayLike, ranks: npt.ArrayLike, genes: int, known: npt.ArrayLike = 0.0
+) -> SpecificShifts:
     """Compare each knock-out of a cell with those at like ranks.
 
     Parameters
@@ -53,17 +57,30 @@ def specific_shifts(shifts: npt.ArrayLike, ranks: npt.ArrayLike) -> SpecificShif
         On the scale on which they are compared, shape (knock-outs,); NaN where there is none.
     ranks
         Perturbed ranks, shape (knock-outs,), in any order.
+    genes
+        Number of genes in the cell; more than the largest rank.
+    known
+        What is known to be specific to each knock-out from other cells, shape (knock-outs,): it is
+        taken off where a knock-out serves as another's control.
+
+    Notes
+    -----
+    Ranks count as log((r + ½) / (n − r − ½)): the shift of the ranks moves n − r genes, so near
+    the last ranks its logarithm falls without bound, and along this it falls in a line.
     """
-    values, places = np.asarray(shifts, np.float64), np.asarray(ranks, np.float64)
+    values, given = np.asarray(shifts, np.float64), np.asarray(ranks, np.float64)
+    places = np.log((given + 0.5) / (genes - given - 0.5))
     out = np.full((3, len(values)), np.nan)
     rows = np.flatnonzero(np.isfinite(values))
     rows = rows[np.argsort(places[rows], kind="stable")]
     if len(rows) < 2:
         return SpecificShifts(*out)
-    residuals = values[rows] - rank_smooth(values[rows], places[rows])
+    own = np.broadcast_to(np.asarray(known, np.float64), values.shape)[rows]
+    usual = values[rows] - own
+    residuals = usual - rank_smooth(usual, places[rows])
     column, every = residuals[:, None], np.ones((len(rows), 1), bool)
     matched = matched_rows(clipped(column, every), places[rows], [every], REACH)
-    specific = (column - matched.predicted)[:, 0]
+    specific = own + (column - matched.predicted)[:, 0]
     out[0, rows] = specific
     unit = matched.unit[:, 0]
     safe = np.where(unit > 0, unit, 1.0)
@@ -81,14 +98,16 @@ def _percentiles(values: Array) -> Array:
     return found
 
 
-def with_specific(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+def with_specific(table: pd.DataFrame, min_cells: int, seed: int) -> pd.DataFrame:
     """A table of shifts with what is specific to each, and the same with knock-outs swapped.
 
     Parameters
     ----------
     table
-        One row a cell and knock-out: columns ``cell``, ``gene_id``, ``gene_rank`` and ``scaled``,
-        the shift on the scale on which it is compared.
+        One row a cell and knock-out, as :mod:`ranklock.claims.shift_tables` makes them, of one arm
+        and quantity.
+    min_cells
+        As of :func:`shifts_tested`.
     seed
         Of the swaps.
 
@@ -96,17 +115,33 @@ def with_specific(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     -------
     The table in order of cell and rank, with ``specific``, ``standardised``, ``percentile`` and
     ``swapped``, the standardised shift of a rank-matched knock-out of the same cell.
+
+    Notes
+    -----
+    Twice: what stands out in a first pass is taken off where it serves as a control in the second,
+    so that a gene beside one of large effect is not found to have a small one.
     """
-    draw = np.random.default_rng(seed)
     ordered = table.sort_values(["cell", "gene_rank", "gene_id"], kind="stable", ignore_index=True)
-    columns = np.full((4, len(ordered)), np.nan)
-    for rows in ordered.groupby("cell", sort=False, observed=True).indices.values():
-        part = ordered.iloc[rows]
-        found = specific_shifts(part["scaled"], part["gene_rank"])
+    cells = list(ordered.groupby("cell", sort=False, observed=True).indices.values())
+    first = _compared(ordered, cells, np.zeros(len(ordered)), seed)
+    found, _ = shifts_tested(first, min_cells, frozenset())
+    standing_out = found[found["q"] <= FALSE_DISCOVERIES].set_index("gene_id")["specific"]
+    known = ordered["gene_id"].map(standing_out).fillna(0.0).to_numpy(np.float64)
+    return _compared(ordered, cells, known, seed)
+
+
+def _compared(
+    table: pd.DataFrame, cells: Sequence[npt.NDArray[np.int_]], known: Array, seed: int
+) -> pd.DataFrame:
+    draw = np.random.default_rng(seed)
+    columns = np.full((4, len(table)), np.nan)
+    scaled, ranks = table["scaled"].to_numpy(np.float64), table["gene_rank"].to_numpy()
+    for rows in cells:
+        found = specific_shifts(scaled[rows], ranks[rows], int(ranks[rows].max()) + 1, known[rows])
         swapped = found.standardised[neighbours(len(rows), draw)]
         columns[:, rows] = found.specific, found.standardised, found.percentile, swapped
     names = ("specific", "standardised", "percentile", "swapped")
-    return ordered.assign(**dict(zip(names, columns, strict=True)))
+    return table.assign(**dict(zip(names, columns, strict=True)))
 
 
 def shifts_tested(
@@ -142,9 +177,9 @@ def shifts_tested(
     testable = (cells["n_cells"] >= min_cells) & (cells["under_noise_floor"] < MOSTLY_UNDER)
     rows = table
     if null:
-        of_null = table[table["gene_id"].isin(null)].groupby("cell", observed=True)["standardised"]
+        of_null = table[table["gene_id"].isin(null)].groupby("cell", observed=True)["specific"]
         level = table["cell"].astype(object).map(of_null.mean())
-        rows = table.assign(beyond_null=table["standardised"] - level.astype(float))
+        rows = table.assign(beyond_null=table["specific"] - level.astype(float))
     names = ["specific", "standardised", "swapped", *(["beyond_null"] if null else [])]
     means = rows.groupby(["gene_id", "replicate"], observed=True)[names].mean()
     over = means.groupby("gene_id", observed=True)

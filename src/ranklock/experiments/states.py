@@ -51,7 +51,7 @@ class StateQuestion:
         """
         states = (self.start, self.goal, *self.alternatives)
         if len(set(states)) < len(states):
-            raise OptionError("The start, the goal and the alternatives are different states.")
+            raise OptionError("Two of the start, the goal and the alternatives are the same.")
         if "goal" in self.alternatives:
             raise OptionError(
                 "An alternative is named 'goal', as the goal is in results; rename it."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ranklock.report.style import ARM_COLOURS, STYLE
@@ -49,7 +50,7 @@ def shifts_figure(table: pd.DataFrame, arms: list[str]) -> Figure:
             axes[0, column].set_title(
                 f"{arm}: {int(found.sum()):,} of {tested:,} at FDR 5%", loc="left"
             )
-            for row in part[found].head(_LABELLED).itertuples(index=False):
+            for row in _apart(part[found]).itertuples(index=False):
                 axes[1, column].annotate(
                     row.gene, (row.gene_rank, row.specific), fontsize=6, xytext=(3, 2),
                     textcoords="offset points",
@@ -61,3 +62,16 @@ def shifts_figure(table: pd.DataFrame, arms: list[str]) -> Figure:
         axes[1, 0].set_ylabel(f"beyond rank-matched{' (log10)' if log else ''}")
         figure.supxlabel("mean rank of the knocked-out gene", fontsize=9)
     return figure
+
+
+def _apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """The first rows whose names would not stand on one another's."""
+    kept: list[int] = []
+    place = rows[["gene_rank", "specific"]].to_numpy()
+    size = np.ptp(place, axis=0) * (0.22, 0.07) if len(place) else np.zeros(2)
+    for index, here in enumerate(place):
+        if all((np.abs(here - place[other]) > size).any() for other in kept):
+            kept.append(index)
+        if len(kept) == _LABELLED:
+            break
+    return rows.iloc[kept]
