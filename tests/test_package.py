@@ -12,8 +12,8 @@ SOURCE = Path(ranklock.__file__).parent
 # DESIGN.md, section 6: data flows one way, and a stage imports only those before it.
 STAGES = [
     "errors", "progress", "safe_pickle", "vocabulary", "network", "cells", "models", "arms",
-    "engine", "effects", "results", "statistics", "questions", "report", "run", "experiments",
-    "demo", "cli",
+    "engine", "effects", "results", "statistics", "questions", "evaluation", "report", "run",
+    "experiments", "demo", "cli",
 ]  # fmt: skip
 
 

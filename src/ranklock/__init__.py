@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from ranklock.errors import RanklockWarning as RanklockWarning
     from ranklock.experiments import audit as audit
     from ranklock.experiments import audit_sweep as audit_sweep
+    from ranklock.experiments import evaluate as evaluate
     from ranklock.experiments import knockout as knockout
     from ranklock.experiments import plan_sweep as plan_sweep
+    from ranklock.experiments import read_evaluation as read_evaluation
     from ranklock.experiments import sweep as sweep
     from ranklock.experiments.states import StateQuestion as StateQuestion
     from ranklock.models import Model as Model
@@ -63,11 +65,13 @@ _HOME = {
     "audit": "experiments",
     "audit_sweep": "experiments",
     "demo": "",
+    "evaluate": "experiments",
     "knockout": "experiments",
     "load_model": "models",
     "plan_sweep": "experiments",
     "read_audit": "questions.folder",
     "read_cells": "cells",
+    "read_evaluation": "experiments",
     "read_network": "network",
     "read_run": "run",
     "read_sweep": "results.sweep",

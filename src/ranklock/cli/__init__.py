@@ -8,6 +8,7 @@ import typer
 
 from ranklock import __version__
 from ranklock.cli import audit as _audit
+from ranklock.cli import evaluate as _evaluate
 from ranklock.cli import knockout as _knockout
 from ranklock.cli import show as _show
 from ranklock.cli import sweep as _sweep
@@ -46,6 +47,7 @@ app.command(epilog=_knockout.KNOCKOUT_EPILOG)(_knockout.knockout)
 app.command(epilog=_sweep.SWEEP_EPILOG)(_sweep.sweep)
 app.command(epilog=_sweep.PLAN_EPILOG)(_sweep.plan)
 app.command(epilog=_show.SHOW_EPILOG)(_show.show)
+app.command(epilog=_evaluate.EVALUATE_EPILOG)(_evaluate.evaluate)
 app.command(epilog=_knockout.DEMO_EPILOG)(_knockout.demo)
 
 

@@ -15,11 +15,11 @@ from typing import Any
 from ranklock.errors import OutputError
 
 MANIFEST = "manifest.json"
-_FORMAT = "ranklock-run"
+RUN = "ranklock-run"
 _HIDDEN = ".ranklock-"
 
 
-def check_folder(folder: Path, *, overwrite: bool) -> None:
+def check_folder(folder: Path, *, overwrite: bool, kind: str = RUN) -> None:
     """Refuse a folder that results cannot be written to, before any work is done.
 
     Parameters
@@ -28,6 +28,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         Where the results are to go.
     overwrite
         Whether a run that is there already may be replaced.
+    kind
+        What is to be in it, by its manifest; nothing else is replaced.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
             f"{folder} exists already; name another folder with --out, or replace the run in it "
             "with --overwrite."
         )
-    if names and not _is_run(folder):
+    if names and not _is_run(folder, kind):
         raise OutputError(
             f"{folder} holds something other than a run of Ranklock, which --overwrite does not "
             "replace; name another folder with --out."
@@ -71,6 +73,7 @@ def write_folder(
     writers: Mapping[str, Callable[[Path], object]],
     *,
     overwrite: bool,
+    kind: str = RUN,
 ) -> None:
     """Write a run's folder, whole or not at all.
 
@@ -84,6 +87,8 @@ def write_folder(
         File name → function that writes that file.
     overwrite
         Whether a run that is there already is replaced; it stays whole until the new one is.
+    kind
+        What it is, for its manifest.
 
     Raises
     ------
@@ -96,7 +101,7 @@ def write_folder(
     one step; or inside it where that exists, be it a mount or the folder one stands in, from where
     they move up one by one, the manifest last. Without its manifest a folder is no run.
     """
-    check_folder(folder, overwrite=overwrite)
+    check_folder(folder, overwrite=overwrite, kind=kind)
     folder = folder.resolve()
     partial: Path | None = None
     try:
@@ -106,9 +111,9 @@ def write_folder(
         for name, write in writers.items():
             write(partial / name)
         files = {name: file_digest(partial / name) for name in writers}
-        _write_json(partial / MANIFEST, {"format": _FORMAT, **manifest, "files": files})
+        _write_json(partial / MANIFEST, {"format": kind, **manifest, "files": files})
         if folder.exists():
-            _move_up(partial, folder, [*files, MANIFEST])
+            _move_up(partial, folder, [*files, MANIFEST], kind)
         else:
             partial.chmod(0o777 & ~_umask())  # mkdtemp keeps others out
             partial.rename(folder)
@@ -124,8 +129,8 @@ def write_folder(
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def read_folder(folder: Path) -> dict[str, Any]:
-    """Read and check the manifest of a run.
+def read_folder(folder: Path, kind: str = RUN) -> dict[str, Any]:
+    """Read and check the manifest of a run, or of another kind of folder.
 
     Returns
     -------
@@ -136,8 +141,11 @@ def read_folder(folder: Path) -> dict[str, Any]:
     OutputError
         When the folder holds no run, or a file is missing or not what was written.
     """
-    if not _is_run(folder):
-        raise OutputError(f"{folder} holds no run of Ranklock ({MANIFEST} is missing or damaged).")
+    if not _is_run(folder, kind):
+        raise OutputError(
+            f"{folder} holds no {kind.partition('-')[2]} of Ranklock ({MANIFEST} is missing or "
+            "damaged)."
+        )
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     for name, digest in manifest["files"].items():
         if not (folder / name).is_file():
@@ -156,10 +164,10 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _is_run(folder: Path) -> bool:
+def _is_run(folder: Path, kind: str) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return bool(manifest["format"] == _FORMAT) and isinstance(manifest["files"], dict)
+        return bool(manifest["format"] == kind) and isinstance(manifest["files"], dict)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -178,12 +186,12 @@ def _own_files(folder: Path) -> set[str]:
     return {MANIFEST, *(name for name in manifest["files"] if Path(name).name == name)}
 
 
-def _move_up(partial: Path, folder: Path, names: Sequence[str]) -> None:
+def _move_up(partial: Path, folder: Path, names: Sequence[str], kind: str) -> None:
     """Put the files of the new run in the place of the old one's, or leave those as they were."""
     aside = partial / "replaced"
     aside.mkdir()
     there = {path.name for path in folder.iterdir()}
-    old = _own_files(folder) & there if _is_run(folder) else set()
+    old = _own_files(folder) & there if _is_run(folder, kind) else set()
     try:
         for name in sorted(old, key=lambda name: name != MANIFEST):
             (folder / name).rename(aside / name)
