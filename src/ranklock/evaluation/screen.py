@@ -89,7 +89,8 @@ class Screen:
         found = np.asarray(self.q <= most_q)
         if least_fold_change > 0:
             found &= np.abs(self.log_fold_change) >= least_fold_change
-        return np.asarray(found & ~self.own())
+        here: npt.NDArray[np.bool_] = found & ~self.own()
+        return here
 
     def own(self) -> npt.NDArray[np.bool_]:
         """Where a gene meets its own perturbation, shape (perturbed, genes)."""

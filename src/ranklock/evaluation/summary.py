@@ -15,7 +15,7 @@ from ranklock.statistics.ranking import signed_rank_p
 Array = npt.NDArray[np.float64]
 FEWEST_FOR_AN_INTERVAL = 3
 LEVEL = 0.05
-ADDS, NOTHING_FOUND, LESS, TOO_FEW = "adds", "nothing found", "less", "too few"
+ADDS, NOTHING_FOUND, TOO_FEW = "adds", "nothing found", "too few"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class LayerSummary:
     recall_ceiling
         Share of the changed genes that are responders at all; no score can find the others.
     verdict
-        ``adds``, ``nothing found``, ``less`` or ``too few``: see :func:`summarise_layer`.
+        ``adds``, ``nothing found`` or ``too few``: see :func:`summarise_layer`.
     """
 
     layer: str
@@ -120,9 +120,9 @@ def summarise_layer(part: pd.DataFrame, baselines: list[str], layers: int) -> La
     -----
     The verdict is ``adds`` where the score adds to all baselines taken together (p of the joint
     increment, times the number of layers, at most 0.05, the increment and the score's own weight
-    above zero), ``less`` where it takes away as surely, ``too few`` with fewer than three
-    perturbed genes, and ``nothing found`` otherwise. Better than the best single baseline is not
-    enough: a score may put two of them together.
+    above zero), ``too few`` with fewer than three perturbed genes, and ``nothing found`` otherwise.
+    Better than the best single baseline is not enough: a score may put two of them together. A
+    joint increment a little below zero is what a score that is noise to the baselines gives.
     """
     n = len(part)
     joint, joint_p = _over_genes(_difference(part, "joint_auroc_with", "joint_auroc_without"))
@@ -131,9 +131,7 @@ def summarise_layer(part: pd.DataFrame, baselines: list[str], layers: int) -> La
     verdict = NOTHING_FOUND
     if n < FEWEST_FOR_AN_INTERVAL or not np.isfinite(joint.value):
         verdict = TOO_FEW
-    elif joint_p <= LEVEL and joint.value < 0:
-        verdict = LESS
-    elif joint_p <= LEVEL and weight > 0:
+    elif joint_p <= LEVEL and joint.value > 0 and weight > 0:
         verdict = ADDS
     means = {b: float(part[f"auroc of {b}"].mean()) for b in baselines if f"auroc of {b}" in part}
     best = None if part["best_baseline"].isna().all() else str(part["best_baseline"].iloc[0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ranklock.evaluation.summary import ADDS, LESS, TOO_FEW, LayerSummary
+from ranklock.evaluation.summary import ADDS, LEVEL, TOO_FEW, LayerSummary
 from ranklock.report.style import ARM_COLOURS, STYLE
 from ranklock.statistics.intervals import Estimate
 
@@ -108,9 +108,7 @@ def verdict_in_words(found: LayerSummary) -> str:
     shown = f"AUROC {_signed(found.joint)}, p = {found.joint_p:.2g}"
     if found.verdict == ADDS:
         return f"the scores add to the gene-level baselines taken together ({shown}); {alone}."
-    if found.verdict == LESS:
-        return f"the scores take away from the baselines taken together ({shown}): noise to them."
-    if found.joint_p <= 0.05 and found.joint_weight <= 0:
+    if found.joint_p <= LEVEL and found.joint.value > 0:  # and so its weight is below zero
         return (
             f"the scores add to the baselines only when read backwards ({shown}): the less a gene "
             "moves, the more it changed."
@@ -190,7 +188,10 @@ def _scores(layers: Sequence[LayerSummary]) -> list[str]:
         )
         for found in layers
     ]  # fmt: skip
-    lines = ["Means over perturbed genes [95 % intervals]:"]
+    lines = [
+        "Means over perturbed genes [95 % intervals]; p of the joint increment, times the number "
+        "of layers:"
+    ]
     for first, *rest in rows:
         auroc, best, increment, joint, p = rest
         lines.append(
@@ -210,7 +211,7 @@ def _scores(layers: Sequence[LayerSummary]) -> list[str]:
 def _references(layers: Sequence[LayerSummary], baselines: Sequence[str]) -> list[str]:
     if not baselines:
         return ["No baseline could be had: one knock-out, and no cells (--cells) to know genes by."]
-    lines = ["Baselines, AUROC: "]
+    lines = ["Baselines, AUROC:"]
     for found in layers:
         each = ", ".join(f"{name} {_number(value)}" for name, value in found.baselines.items())
         lines.append(f"  {found.layer}: {each}; together {_number(found.joint_without)}")
