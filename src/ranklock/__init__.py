@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from ranklock.errors import RanklockWarning as RanklockWarning
     from ranklock.experiments import audit as audit
     from ranklock.experiments import audit_sweep as audit_sweep
+    from ranklock.experiments import evaluate as evaluate
     from ranklock.experiments import knockout as knockout
     from ranklock.experiments import move as move
     from ranklock.experiments import plan_sweep as plan_sweep
+    from ranklock.experiments import read_evaluation as read_evaluation
     from ranklock.experiments import sweep as sweep
     from ranklock.experiments.states import StateQuestion as StateQuestion
     from ranklock.models import Model as Model
@@ -73,6 +75,7 @@ _HOME = {
     "audit_sweep": "experiments",
     "demo": "",
     "combinations": "claims.combinations",
+    "evaluate": "experiments",
     "knockout": "experiments",
     "knockouts": "claims.knockouts",
     "load_model": "models",
@@ -81,6 +84,7 @@ _HOME = {
     "read_audit": "questions.folder",
     "read_cells": "cells",
     "read_knockouts": "claims.knockouts",
+    "read_evaluation": "experiments",
     "read_network": "network",
     "read_responders": "claims.responders",
     "read_run": "run",

@@ -8,6 +8,7 @@ import typer
 
 from ranklock import __version__
 from ranklock.cli import audit as _audit
+from ranklock.cli import evaluate as _evaluate
 from ranklock.cli import knockout as _knockout
 from ranklock.cli import knockouts as _knockouts
 from ranklock.cli import move as _move
@@ -53,6 +54,7 @@ app.command(epilog=_sweep.PLAN_EPILOG)(_sweep.plan)
 app.command(epilog=_responders.RESPONDERS_EPILOG)(_responders.responders)
 app.command(epilog=_knockouts.KNOCKOUTS_EPILOG)(_knockouts.knockouts)
 app.command(epilog=_show.SHOW_EPILOG)(_show.show)
+app.command(epilog=_evaluate.EVALUATE_EPILOG)(_evaluate.evaluate)
 app.command(epilog=_knockout.DEMO_EPILOG)(_knockout.demo)
 
 
