@@ -15,12 +15,13 @@ from scipy import stats
 
 from ranklock.claims.mixture import two_components
 from ranklock.claims.shift_tables import CELL_SHIFT, shifts_of_sweep, shifts_of_table
-from ranklock.claims.shifts import FALSE_DISCOVERIES, MOSTLY_UNDER, shifts_tested, with_specific
+from ranklock.claims.shifts import MOSTLY_UNDER, shifts_tested, with_specific
 from ranklock.errors import InputError, OptionError, OutputError
 from ranklock.report import draw, shifts_figure
 from ranklock.results.folder import read_folder, write_folder
 from ranklock.results.sweep import Sweep
 from ranklock.statistics.replicates import FEWEST_REPLICATES
+from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

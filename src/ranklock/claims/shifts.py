@@ -19,11 +19,11 @@ import pandas as pd
 from ranklock.claims.pairs import neighbours
 from ranklock.claims.specific import BOUND, REACH
 from ranklock.statistics.replicates import means_tested
+from ranklock.statistics.significance import FALSE_DISCOVERIES
 from ranklock.statistics.smooth import rank_smooth
 from ranklock.statistics.two_way import clipped, matched_rows
 
 Array = npt.NDArray[np.float64]
-FALSE_DISCOVERIES = 0.05  # rate up to which a gene is said to stand out
 MOSTLY_UNDER = 0.5  # of its cells under the noise floor: never significant
 
 

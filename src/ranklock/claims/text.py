@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ranklock.claims.knockouts import Knockouts
-from ranklock.claims.responders import FALSE_DISCOVERIES, Responders
+from ranklock.claims.responders import Responders
 from ranklock.claims.shift_tables import CELL_SHIFT
+from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 _PLACEBO = "shift"
 
@@ -51,20 +52,7 @@ def describe_responders(found: Responders, top: int = 10, genes: Sequence[str] =
             )
     else:
         lines.append(f"Under {arm}, no pair moves significantly more than expected.")
-    by_statement: dict[str, list[str]] = {}
-    for name, sentences in found.statements.items():
-        for sentence in sentences:
-            by_statement.setdefault(sentence, []).append(name)
-    lines += [
-        f"note: {sentence}" + (f" ({', '.join(arms)})" if len(arms) < len(found.arms) else "")
-        for sentence, arms in by_statement.items()
-    ]
-    if donor is None:
-        lines.append(
-            "note: each cell counts as a replicate; where cells come from several donors, name "
-            "their column with --donor."
-        )
-    return lines
+    return lines + _notes(found.statements, len(found.arms), donor)
 
 
 def describe_knockouts(found: Knockouts, top: int = 10) -> list[str]:
@@ -108,12 +96,17 @@ def describe_knockouts(found: Knockouts, top: int = 10) -> list[str]:
                 f"  {row.gene:12} {row.shift:+.2e}  {beyond} beyond rank-matched  q {row.q:.1e}  "
                 f"{row.n_cells} cells"
             )
+    return lines + _notes(manifest["statements"], len(labels), donor)
+
+
+def _notes(statements: Mapping[str, Sequence[str]], of: int, donor: str | None) -> list[str]:
+    """Each statement once, with what it is about where that is not everything."""
     by_statement: dict[str, list[str]] = {}
-    for name, sentences in manifest["statements"].items():
+    for name, sentences in statements.items():
         for sentence in sentences:
             by_statement.setdefault(sentence, []).append(name)
-    lines += [
-        f"note: {sentence}" + (f" ({'; '.join(names)})" if len(names) < len(labels) else "")
+    lines = [
+        f"note: {sentence}" + (f" ({'; '.join(names)})" if len(names) < of else "")
         for sentence, names in by_statement.items()
     ]
     if donor is None:
