@@ -126,6 +126,18 @@ def test_wrong_input_is_refused(swept, tmp_path):
         ranklock.knockouts(tmp_path / "bad.csv")
 
 
+def test_rows_that_stand_twice_or_have_no_rank_are_refused(tmp_path):
+    rows = pd.DataFrame({"cell": ["a", "a"], "gene": ["b", "c"], "gene_rank": [0, 1], "shift": 1.0})
+    for wrong, says in (
+        (pd.concat([rows, rows]), "b stands twice in cell a"),
+        (rows.assign(gene_rank=-1), "negative ranks"),
+        (rows.assign(shift=np.nan), "holds no shift"),
+    ):
+        wrong.to_csv(tmp_path / "wrong.csv", index=False)
+        with pytest.raises(InputError, match=says):
+            ranklock.knockouts(tmp_path / "wrong.csv")
+
+
 def test_wrong_states_are_refused_before_a_forward(swept, tmp_path):
     _, cells, model = swept
     for question, says in (

@@ -123,6 +123,7 @@ def shifts_of_table(path: Path, donor: str | None = None) -> pd.DataFrame:
     table = table[table["shift"].notna() & table["gene_rank"].notna()]
     if table.empty:
         raise InputError(f"{path} holds no shift.")
+    _check_rows(table, path)
     shift = table["shift"].to_numpy(np.float64)
     quantity = table.get("quantity", pd.Series(CELL_SHIFT, table.index)).astype(str)
     if ((shift < 0) & (quantity == CELL_SHIFT)).any():
@@ -147,3 +148,17 @@ def shifts_of_table(path: Path, donor: str | None = None) -> pd.DataFrame:
             "under_noise_floor": under,
         }
     ).reset_index(drop=True)
+
+
+def _check_rows(table: pd.DataFrame, path: Path) -> None:
+    """Refuse ranks that are none, and knock-outs that stand there twice."""
+    if (table["gene_rank"] < 0).any():
+        raise InputError(f"{path}: gene_rank goes from 0, the highest; it holds negative ranks.")
+    of = [name for name in ("cell", "gene", "arm", "quantity") if name in table]
+    twice = table.duplicated(of)
+    if twice.any():
+        row = table[twice].iloc[0]
+        raise InputError(
+            f"{path}: {row['gene']} stands twice in cell {row['cell']}, with the same "
+            f"{' and '.join(of)}; leave one row of each."
+        )
