@@ -12,8 +12,8 @@ SOURCE = Path(ranklock.__file__).parent
 # DESIGN.md, section 6: data flows one way, and a stage imports only those before it.
 STAGES = [
     "errors", "progress", "safe_pickle", "vocabulary", "network", "cells", "models", "arms",
-    "moves", "engine", "effects", "results", "statistics", "questions", "report", "claims",
-    "run", "experiments", "demo", "cli",
+    "moves", "engine", "effects", "results", "statistics", "questions", "evaluation", "report",
+    "claims", "run", "experiments", "demo", "cli",
 ]  # fmt: skip
 
 

@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from ranklock.cells import Cells as Cells
     from ranklock.cells import Selection as Selection
     from ranklock.cells import read_cells as read_cells
+    from ranklock.claims.combinations import combinations as combinations
+    from ranklock.claims.knockouts import Knockouts as Knockouts
+    from ranklock.claims.knockouts import knockouts as knockouts
+    from ranklock.claims.knockouts import read_knockouts as read_knockouts
     from ranklock.errors import InputError as InputError
     from ranklock.errors import OutputError as OutputError
     from ranklock.errors import RanklockError as RanklockError
     from ranklock.errors import RanklockWarning as RanklockWarning
     from ranklock.experiments import audit as audit
     from ranklock.experiments import audit_sweep as audit_sweep
+    from ranklock.experiments import evaluate as evaluate
     from ranklock.experiments import knockout as knockout
     from ranklock.experiments import move as move
     from ranklock.experiments import plan_sweep as plan_sweep
+    from ranklock.experiments import read_evaluation as read_evaluation
     from ranklock.experiments import sweep as sweep
     from ranklock.experiments.states import StateQuestion as StateQuestion
     from ranklock.models import Model as Model
@@ -52,6 +58,7 @@ _HOME = {
     "Audit": "questions.folder",
     "Cells": "cells",
     "InputError": "errors",
+    "Knockouts": "claims.knockouts",
     "MOVE_ARMS": "arms",
     "Model": "models",
     "Network": "network",
@@ -67,12 +74,17 @@ _HOME = {
     "audit": "experiments",
     "audit_sweep": "experiments",
     "demo": "",
+    "combinations": "claims.combinations",
+    "evaluate": "experiments",
     "knockout": "experiments",
+    "knockouts": "claims.knockouts",
     "load_model": "models",
     "move": "experiments",
     "plan_sweep": "experiments",
     "read_audit": "questions.folder",
     "read_cells": "cells",
+    "read_knockouts": "claims.knockouts",
+    "read_evaluation": "experiments",
     "read_network": "network",
     "read_responders": "claims.responders",
     "read_run": "run",

@@ -185,7 +185,7 @@ class _Gathered:
         self.knockouts_in_cell.append(len(cell.knocked_out))
         if (found.controls > 0).any():
             self.controls.append(float(np.median(found.controls[found.controls > 0])))
-        swapped = found.standardised[_neighbours(len(cell.knocked_out), self._draw)]
+        swapped = found.standardised[neighbours(len(cell.knocked_out), self._draw)]
         swapped[cell.knocked_out[:, None] == cell.responders[None, :]] = np.nan
         return rows, columns, (specific, found.standardised[part], swapped[part])
 
@@ -246,7 +246,7 @@ def _test(moments: RunningMoments, testable: npt.NDArray[np.bool_]) -> Tested:
     )
 
 
-def _neighbours(rows: int, draw: np.random.Generator) -> npt.NDArray[np.int_]:
+def neighbours(rows: int, draw: np.random.Generator) -> npt.NDArray[np.int_]:
     """For each row another one within reach; itself where it is alone."""
     own = np.arange(rows)
     if rows < 2:

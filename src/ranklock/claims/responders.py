@@ -23,6 +23,7 @@ from ranklock.progress import progress as show_progress
 from ranklock.report import calibration_figure, draw, network_figure, volcano_figure
 from ranklock.results.folder import read_folder, write_folder
 from ranklock.results.sweep import Sweep
+from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,7 +34,6 @@ CALIBRATION, HISTOGRAMS, SWEEP = "calibration.parquet", "p_values.parquet", "swe
 COMMAND = "responders"
 
 Array = npt.NDArray[np.float64]
-FALSE_DISCOVERIES = 0.05  # rate up to which a claim is called one
 BINS = 20  # of p-values
 LAYERS = ("specific", "standard_error", "t", "p", "q", "n_cells", "effect", "under_floor")
 

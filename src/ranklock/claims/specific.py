@@ -28,7 +28,7 @@ Marks = npt.NDArray[np.bool_]
 
 REACH = 12  # knock-outs on either side in rank that are an entry's controls
 _ROWS = 48  # knock-outs of a cell that the surface is fitted to, spread over its ranks
-_BOUND = 5.0  # of standardised effects: one cell cannot make a claim
+BOUND = 5.0  # of standardised effects: one cell cannot make a claim
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ def specific_effects(cell: CellEffects, surface: RankSurface) -> Specific:
         standardised = np.where(matched.unit > 0, specific / matched.unit, 0.0)
     return Specific(
         np.where(able, specific, np.nan),
-        np.where(able, np.clip(standardised, -_BOUND, _BOUND), np.nan),
+        np.where(able, np.clip(standardised, -BOUND, BOUND), np.nan),
         np.where(able, matched.count, 0.0),
         potency,
         responsiveness,

@@ -8,7 +8,9 @@ import typer
 
 from ranklock import __version__
 from ranklock.cli import audit as _audit
+from ranklock.cli import evaluate as _evaluate
 from ranklock.cli import knockout as _knockout
+from ranklock.cli import knockouts as _knockouts
 from ranklock.cli import move as _move
 from ranklock.cli import responders as _responders
 from ranklock.cli import show as _show
@@ -20,7 +22,8 @@ app = typer.Typer(
     help="Knock genes out of cells in silico, with the rank-shift artefact taken out.\n\n"
     "Start with **ranklock demo**, then point **ranklock knockout** at your own cells, and "
     "**ranklock sweep** at all their genes. **ranklock move** overexpresses them. "
-    "**ranklock audit** says how much of it to believe.\n\n" + EXIT_CODES,
+    "**ranklock responders** and **ranklock knockouts** say which of it is significant, "
+    "**ranklock audit** how much of it to believe.\n\n" + EXIT_CODES,
     rich_markup_mode="markdown",
     no_args_is_help=True,
     add_completion=False,
@@ -49,7 +52,9 @@ app.command(epilog=_move.MOVE_EPILOG)(_move.move)
 app.command(epilog=_sweep.SWEEP_EPILOG)(_sweep.sweep)
 app.command(epilog=_sweep.PLAN_EPILOG)(_sweep.plan)
 app.command(epilog=_responders.RESPONDERS_EPILOG)(_responders.responders)
+app.command(epilog=_knockouts.KNOCKOUTS_EPILOG)(_knockouts.knockouts)
 app.command(epilog=_show.SHOW_EPILOG)(_show.show)
+app.command(epilog=_evaluate.EVALUATE_EPILOG)(_evaluate.evaluate)
 app.command(epilog=_knockout.DEMO_EPILOG)(_knockout.demo)
 
 

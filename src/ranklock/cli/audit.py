@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from ranklock.cli import options as o
 from ranklock.cli.inputs import CellOptions, read_inputs, use_threads
 from ranklock.errors import OptionError
 from ranklock.questions.budget import DEFAULT_BUDGET, parse_budget
-
-if TYPE_CHECKING:
-    from ranklock.experiments.states import StateQuestion
 
 AUDIT_EPILOG = (
     "**The five questions**: is there a step, and at which ranks? with all genes, or particular "
@@ -32,7 +29,7 @@ AUDIT_EPILOG = (
     "    ranklock audit genome-wide --out genome-wide-audit\n\n" + o.ARMS_HELP + o.EXIT_CODES
 )
 
-STATES, REPORT = "Goal state", "The report"
+REPORT = "The report"
 _OF_A_SWEEP = {
     "cells", "out", "network", "seed", "figures", "open_report", "overwrite", "as_json"
 }  # fmt: skip
@@ -69,11 +66,6 @@ NetworkFile = Annotated[
         "--network",
     ),
 ]
-StateKey = Annotated[
-    str | None, o.option(STATES, "Column of obs that holds the cells' state.", "--state-key")
-]
-Start = Annotated[str | None, o.option(STATES, "State of the cells that are audited.", "--start")]
-Goal = Annotated[str | None, o.option(STATES, "State that they may move towards.", "--goal")]
 FigureFiles = Annotated[
     str | None,
     o.option(
@@ -102,9 +94,9 @@ def audit(
     values: o.Values = "counts",
     counts_layer: o.CountsLayer = None,
     gene_column: o.GeneColumn = None,
-    state_key: StateKey = None,
-    start: Start = None,
-    goal: Goal = None,
+    state_key: o.StateKey = None,
+    start: o.Start = None,
+    goal: o.Goal = None,
     arms: o.ArmNames = o.USUAL_ARMS,
     layer: o.LayerNumber = -1,
     precision: o.Precision = "float32",
@@ -132,7 +124,7 @@ def audit(
 
         formats = check_formats([part.strip() for part in figures.split(",")] if figures else [])
         parse_budget(budget)
-        states = _states(state_key, start, goal)
+        states = o.states_of(state_key, start, goal)
         links = None if network is None else read_network(network)
         if is_sweep(cells):
             _refuse_options_of_forwards(context, cells)
@@ -187,13 +179,3 @@ def _refuse_options_of_forwards(context: typer.Context, sweep: Path) -> None:
                 f"{sweep} is a sweep, whose cells, model and options are what they were; leave out "
                 f"{parameter.opts[0]}."
             )
-
-
-def _states(key: str | None, start: str | None, goal: str | None) -> StateQuestion | None:
-    from ranklock.experiments.states import StateQuestion
-
-    if key is None and start is None and goal is None:
-        return None
-    if key is None or start is None or goal is None:
-        raise OptionError("--state-key, --start and --goal go together.")
-    return StateQuestion(key, start, goal)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ranklock.arms import ARMS, DEFAULT_ARMS, DEFAULT_MOVE_ARMS, Arm
-from ranklock.errors import RanklockError, RanklockWarning
+from ranklock.errors import OptionError, RanklockError, RanklockWarning
+
+if TYPE_CHECKING:
+    from ranklock.experiments.states import StateQuestion
 
 
 def arms_help(arms: Mapping[str, Arm]) -> str:
@@ -33,7 +36,7 @@ EXIT_CODES = """
 
 # Headings of the groups of options in --help.
 CELLS, H5AD = "Which cells", "Reading .h5ad"
-EXPERIMENT, RESULTS = "The experiment", "Results"
+EXPERIMENT, RESULTS, STATES = "The experiment", "Results", "Goal state"
 
 
 def option(panel: str, help_text: str, *names: str) -> Any:
@@ -127,6 +130,32 @@ Json = Annotated[
     bool,
     option(RESULTS, "Print the manifest as JSON on stdout, and nothing else there.", "--json"),
 ]
+
+
+StateKey = Annotated[
+    str | None, option(STATES, "Column of obs that holds the cells' state.", "--state-key")
+]
+Start = Annotated[
+    str | None, option(STATES, "State of the cells that are perturbed; no others are.", "--start")
+]
+Goal = Annotated[str | None, option(STATES, "State that they may move towards.", "--goal")]
+Alternatives = Annotated[
+    list[str] | None,
+    option(STATES, "Another state that they may move towards; repeat it.", "--alternative"),
+]
+
+
+def states_of(
+    key: str | None, start: str | None, goal: str | None, alternatives: Sequence[str] = ()
+) -> StateQuestion | None:
+    """The question that these options ask; None for none of them."""
+    from ranklock.experiments.states import StateQuestion
+
+    if key is None and start is None and goal is None and not alternatives:
+        return None
+    if key is None or start is None or goal is None:
+        raise OptionError("--state-key, --start and --goal go together.")
+    return StateQuestion(key, start, goal, tuple(alternatives))
 
 
 def arm_names(arms: str, backfill: bool) -> list[str]:

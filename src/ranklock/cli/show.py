@@ -43,8 +43,10 @@ def show(
     ] = False,
 ) -> None:
     """Show what a run found, finished or not; what is on disk is never changed."""
-    from ranklock.claims.responders import COMMAND, read_responders
-    from ranklock.claims.text import describe_responders
+    from ranklock.claims import knockouts, responders
+    from ranklock.claims.text import describe_knockouts, describe_responders
+    from ranklock.experiments.evaluate import COMMAND as EVALUATE
+    from ranklock.experiments.evaluate import read_evaluation
     from ranklock.questions.folder import is_audit, read_audit
     from ranklock.report.text import describe_audit, describe_knockout_of, describe_sweep
     from ranklock.results.folder import read_folder
@@ -66,8 +68,13 @@ def show(
             manifest = read_folder(run)
             if as_json:
                 print_json(manifest, run)
-            elif manifest["asked"]["command"] == COMMAND:
-                typer.echo("\n".join(describe_responders(read_responders(run), top)))
+            elif manifest["asked"]["command"] == responders.COMMAND:
+                tested = responders.read_responders(run)
+                typer.echo("\n".join(describe_responders(tested, top)))
+            elif manifest["asked"]["command"] == knockouts.COMMAND:
+                typer.echo("\n".join(describe_knockouts(knockouts.read_knockouts(run), top)))
+            elif manifest["asked"]["command"] == EVALUATE:
+                typer.echo(read_evaluation(run).text())
             else:
                 print_summary(manifest, run)
             return

@@ -18,6 +18,10 @@ SWEEP_EPILOG = (
     "A list of transcription factors in all NK cells, cell shifts only:\n\n"
     "    ranklock sweep cells.h5ad --model ./checkpoint --vocabulary dictionaries/ \\\n"
     "        --gene-list factors.txt --where cell_type=NK --read cell --out factors\n\n"
+    "Which knock-outs turn naive T cells towards memory?\n\n"
+    "    ranklock sweep cells.h5ad --model ./checkpoint --vocabulary dictionaries/ --read cell \\\n"
+    "        --state-key cell_type --start Naive --goal Memory --out towards-memory\n\n"
+    "    ranklock knockouts towards-memory --out memory\n\n"
     "Then look: **ranklock show genome-wide**\n\n" + o.ARMS_HELP + o.EXIT_CODES
 )
 PLAN_EPILOG = (
@@ -82,6 +86,10 @@ def sweep(
     layer: o.LayerNumber = -1,
     read: Read = "both",
     controls: Controls = 0,
+    state_key: o.StateKey = None,
+    start: o.Start = None,
+    goal: o.Goal = None,
+    alternative: o.Alternatives = None,
     precision: o.Precision = "float32",
     device: o.Device = None,
     threads: o.Threads = None,
@@ -99,6 +107,7 @@ def sweep(
         use_threads(threads)
         names, genes = o.arm_names(arms, backfill), genes_of(gene, gene_list)
         responders = genes_of(responder, responder_list)
+        states = o.states_of(state_key, start, goal, alternative or ())
         chosen, loaded = read_inputs(
             CellOptions(
                 cells, cell, cell_range, where, sample, seed, values, counts_layer, gene_column
@@ -125,6 +134,8 @@ def sweep(
             layer=layer,
             precision=precision,
             controls=controls,
+            states=states,
+            seed=seed,
             overwrite=overwrite,
         )
         if as_json:

@@ -117,8 +117,9 @@ def audit(
     targets = None if network is None else network.targets(_finder(cells), cells.vocabulary.source)
     audited, goal = cells, None
     if states is not None:
-        if states.start == states.goal:
-            raise OptionError("The start state and the goal state are the same.")
+        states.ends()
+        if states.alternatives:
+            raise OptionError("An audit has no alternative states; a sweep has.")
         audited, goal = cells[states.rows(cells, states.start)], states.rows(cells, states.goal)
     folder = Path(out).resolve()
     identity = {
@@ -132,7 +133,7 @@ def audit(
         "seed": seed,
         "states": None
         if states is None or goal is None
-        else {**vars(states), "cells": [audited.sha256(), cells[goal].sha256()]},
+        else {**states.named, "cells": [audited.sha256(), cells[goal].sha256()]},
         "network": None if network is None else network.sha256,
         "version of Ranklock": version("ranklock"),
     }
@@ -191,7 +192,7 @@ def audit(
             "seed": seed,
             "forwards": plan.forwards,
             "states": None if states is None else {
-                **vars(states), "goal_cells": min(len(goal), MOST_CELLS) if goal is not None else 0
+                **states.named, "goal_cells": min(len(goal), MOST_CELLS) if goal is not None else 0
             },
             "network": None if network is None else network.name,
         }  # fmt: skip

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ranklock.cells import Cells
 from ranklock.effects.readout import embeddings
 from ranklock.engine.batches import hidden_states
-from ranklock.errors import InputError
+from ranklock.errors import InputError, OptionError
 from ranklock.experiments.plan import baseline_of, shown_genes
 from ranklock.models import Model
 
@@ -19,11 +19,44 @@ MOST_CELLS = 200  # that a state's embedding is averaged over
 
 @dataclass(frozen=True)
 class StateQuestion:
-    """From which state to which, by a column of ``obs``."""
+    """From which state to which, by a column of ``obs``.
+
+    Attributes
+    ----------
+    key
+        The column.
+    start, goal
+        State of the cells that are perturbed, and state that they may move towards.
+    alternatives
+        Other states that they may move towards.
+    """
 
     key: str
     start: str
     goal: str
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The column, the start and the goal, for a manifest."""
+        return {"key": self.key, "start": self.start, "goal": self.goal}
+
+    def ends(self) -> dict[str, str]:
+        """Name in results → state: ``goal``, and each alternative by its own name.
+
+        Raises
+        ------
+        OptionError
+            When two of the states are one.
+        """
+        states = (self.start, self.goal, *self.alternatives)
+        if len(set(states)) < len(states):
+            raise OptionError("Two of the start, the goal and the alternatives are the same.")
+        if "goal" in self.alternatives:
+            raise OptionError(
+                "An alternative is named 'goal', as the goal is in results; rename it."
+            )
+        return {"goal": self.goal} | {state: state for state in self.alternatives}
 
     def rows(self, cells: Cells, state: str) -> npt.NDArray[np.int_]:
         """Cells in a state.
@@ -66,3 +99,46 @@ def state_embedding(
         (states,) = hidden_states(model, [one], depth, precision=precision)
         total += embeddings(one, states, (), special_frame=cells.special_frame)[1]
     return total / len(chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Cells in their start state, and where they may go.
+
+    Attributes
+    ----------
+    cells
+        The cells in the start state.
+    embeddings
+        Name in results → mean embedding of a state, shape (width,).
+    asked
+        For the manifest: the states, their numbers of cells, and digests of both.
+    """
+
+    cells: Cells
+    embeddings: dict[str, npt.NDArray[np.float64]]
+    asked: dict[str, object]
+
+
+def find_ends(
+    question: StateQuestion, cells: Cells, model: Model, depth: int, *, precision: str, seed: int
+) -> Ends:
+    """Choose the cells in the start state, and embed the others.
+
+    Raises
+    ------
+    InputError
+        When there is no such column or state.
+    """
+    names = question.ends()
+    started = cells[question.rows(cells, question.start)]
+    rows = {name: question.rows(cells, state) for name, state in names.items()}
+    embeddings = {
+        name: state_embedding(cells, found, model, depth, precision=precision, seed=seed)
+        for name, found in rows.items()
+    }
+    asked = {
+        **question.named, "alternatives": list(question.alternatives), "seed": seed,
+        "cells": [started.sha256(), *(cells[found].sha256() for found in rows.values())],
+    }  # fmt: skip
+    return Ends(started, embeddings, asked)

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from ranklock.arms import DEFAULT_ARMS
+from ranklock.arms import DEFAULT_ARMS, find_arms
 from ranklock.cells import Cells
 from ranklock.effects import step
 from ranklock.effects.moments import approach, displacements, distances, mask_beyond_hold, split
 from ranklock.engine.blocks import Baseline, measure_baseline, measure_block
 from ranklock.engine.moments import Numbers
 from ranklock.engine.readout import Measured
-from ranklock.errors import InputError
-from ranklock.experiments.plan import baseline_of, warn_of_backfill
+from ranklock.errors import InputError, OptionError
+from ranklock.experiments.plan import baseline_of, check_fit, warn_of_backfill
+from ranklock.experiments.states import StateQuestion, find_ends
 from ranklock.experiments.sweep_folder import (
     at_work,
     bytes_in,
@@ -30,6 +31,7 @@ from ranklock.experiments.sweep_folder import (
 )
 from ranklock.experiments.sweep_plan import SweepPlan, duration, plan_sweep
 from ranklock.models import Model
+from ranklock.models.encoder import output_of_layer
 from ranklock.progress import progress as show_progress
 from ranklock.results.records import DECOMPOSED
 from ranklock.results.store import CellLayout, Store
@@ -57,6 +59,8 @@ def sweep(
     layer: int = -1,
     precision: str = "float32",
     controls: int = 0,
+    states: StateQuestion | None = None,
+    seed: int = 0,
     batch_size: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -91,6 +95,11 @@ def sweep(
     controls
         Beside each gene that is named, knock out as many other genes at the nearest ranks of the
         same cell: what :func:`ranklock.responders` compares it with.
+    states
+        Sweep the cells in a start state, and read how far each knock-out turns them towards a goal
+        state and alternatives.
+    seed
+        Of the cells that a state's embedding is averaged over, where there are more than 200.
     batch_size
         Knock-outs in one forward; found if not given. It changes nothing
         beyond the noise floor.
@@ -124,10 +133,17 @@ def sweep(
     ...     found.effects().obs["n_cells"].tolist()
     [2, 2]
     """
+    ends = None
+    if states is not None:
+        if read == "genes":
+            raise OptionError("Shifts towards states are of the cell embedding; read it (--read).")
+        check_fit(cells, model, find_arms(arms))
+        depth = output_of_layer(model, layer)
+        ends = find_ends(states, cells, model, depth, precision=precision, seed=seed)
     plan = plan_sweep(
-        cells, model, genes, arms,
+        cells if ends is None else ends.cells, model, genes, arms,
         responders=responders, read=read, layer=layer, precision=precision,
-        controls=controls,
+        controls=controls, states=None if ends is None else ends.embeddings,
     )  # fmt: skip
     return run_sweep(
         plan,
@@ -136,6 +152,7 @@ def sweep(
             "genes": "all" if genes is None else [str(gene) for gene in genes],
             "responders": "all" if responders is None else [str(gene) for gene in responders],
             "controls": controls,
+            "states": {} if ends is None else ends.asked,
         },
         batch_size=batch_size,
         overwrite=overwrite,

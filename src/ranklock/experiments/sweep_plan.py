@@ -288,6 +288,7 @@ def plan_sweep(
     layer: int = -1,
     precision: str = "float32",
     controls: int = 0,
+    states: Mapping[str, npt.NDArray[np.float64]] | None = None,
 ) -> SweepPlan:
     """Plan a sweep, and find out what does not fit.
 
@@ -295,6 +296,8 @@ def plan_sweep(
     ----------
     cells, model, genes, arms, responders, read, layer, precision, controls
         As in :func:`ranklock.sweep`.
+    states
+        As of the plan.
 
     Raises
     ------
@@ -326,6 +329,7 @@ def plan_sweep(
     return plan_of_ranks(
         cells, model, ranks_of, arms,
         responders=responders, read=read, layer=layer, precision=precision, skipped=skipped,
+        states=states,
     )  # fmt: skip
 
 

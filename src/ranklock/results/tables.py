@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 Knockouts = Sequence[tuple[int, ...]]  # of each knock-out or move, the tokens of its genes
+TOGETHER = "+"  # between genes that were knocked out together
 
 
 def knockout_name(tokens: Sequence[int], cells: Cells) -> str:
     """Name of a knock-out for people: the symbols of its genes, joined by ``+``."""
-    return "+".join(cells.vocabulary.symbol(token) for token in tokens)
+    return TOGETHER.join(cells.vocabulary.symbol(token) for token in tokens)
 
 
 def knockout_ids(tokens: Sequence[int], cells: Cells) -> str:
     """Ensembl IDs of a knock-out's genes, joined by ``+``."""
-    return "+".join(cells.vocabulary.gene(token) for token in tokens)
+    return TOGETHER.join(cells.vocabulary.gene(token) for token in tokens)
 
 
 def effect_table(

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy import special, stats
 
 Array = npt.NDArray[np.float64]
+FALSE_DISCOVERIES = 0.05  # rate up to which a finding is called one
 
 
 def moderated_t(

@@ -1,0 +1,203 @@
+"""Shifts of whole knock-outs: what a shift has beyond that of others at like ranks.
+
+A cell shift falls with the knocked-out gene's rank, under `delete` for want of genes below it and
+under `hold` because the model attends to high ranks. Within each cell a smooth function of rank is
+taken off, and then what the nearest knock-outs in rank predict: a line through twelve on either
+side, robust and without the knock-out itself. What is left, a **specific shift**, is a difference
+from **rank-matched knock-outs** of the same cell. It is tested over cells, or over donors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ranklock.claims.pairs import neighbours
+from ranklock.claims.specific import BOUND, REACH
+from ranklock.statistics.replicates import means_tested
+from ranklock.statistics.significance import FALSE_DISCOVERIES
+from ranklock.statistics.smooth import rank_smooth
+from ranklock.statistics.two_way import clipped, matched_rows
+
+Array = npt.NDArray[np.float64]
+MOSTLY_UNDER = 0.5  # of its cells under the noise floor: never significant
+
+
+@dataclass(frozen=True, eq=False)
+class SpecificShifts:
+    """Of the knock-outs of one cell under one arm, each of shape (knock-outs,).
+
+    Attributes
+    ----------
+    specific
+        Shift minus what rank-matched knock-outs predict; NaN where there are none.
+    standardised
+        The same in units of their spread, between −5 and 5.
+    percentile
+        Share of the rank-matched knock-outs whose specific shift is smaller.
+    """
+
+    specific: Array
+    standardised: Array
+    percentile: Array
+
+
+def specific_shifts(
+    shifts: npt.ArrayLike, ranks: npt.ArrayLike, genes: int, known: npt.ArrayLike = 0.0
+) -> SpecificShifts:
+    """Compare each knock-out of a cell with those at like ranks.
+
+    Parameters
+    ----------
+    shifts
+        On the scale on which they are compared, shape (knock-outs,); NaN where there is none.
+    ranks
+        Perturbed ranks, shape (knock-outs,), in any order.
+    genes
+        Number of genes in the cell; more than the largest rank.
+    known
+        What is known to be specific to each knock-out from other cells, shape (knock-outs,): it is
+        taken off where a knock-out serves as another's control.
+
+    Notes
+    -----
+    Ranks count as log((r + ½) / (n − r − ½)): the shift of the ranks moves n − r genes, so near
+    the last ranks its logarithm falls without bound, and along this it falls in a line.
+    """
+    values, given = np.asarray(shifts, np.float64), np.asarray(ranks, np.float64)
+    places = np.log((given + 0.5) / (genes - given - 0.5))
+    out = np.full((3, len(values)), np.nan)
+    rows = np.flatnonzero(np.isfinite(values))
+    rows = rows[np.argsort(places[rows], kind="stable")]
+    if len(rows) < 2:
+        return SpecificShifts(*out)
+    own = np.broadcast_to(np.asarray(known, np.float64), values.shape)[rows]
+    usual = values[rows] - own
+    residuals = usual - rank_smooth(usual, places[rows])
+    column, every = residuals[:, None], np.ones((len(rows), 1), bool)
+    matched = matched_rows(clipped(column, every), places[rows], [every], REACH)
+    specific = own + (column - matched.predicted)[:, 0]
+    out[0, rows] = specific
+    unit = matched.unit[:, 0]
+    safe = np.where(unit > 0, unit, 1.0)
+    out[1, rows] = np.clip(np.where(unit > 0, specific / safe, 0.0), -BOUND, BOUND)
+    out[2, rows] = _percentiles(specific)
+    return SpecificShifts(*out)
+
+
+def _percentiles(values: Array) -> Array:
+    """Share of the values within reach that are smaller, ties by half."""
+    found = np.empty(len(values))
+    for row, value in enumerate(values):
+        near = np.delete(values[max(row - REACH, 0) : row + REACH + 1], min(row, REACH))
+        found[row] = ((near < value).sum() + 0.5 * (near == value).sum()) / len(near)
+    return found
+
+
+def with_specific(table: pd.DataFrame, min_cells: int, seed: int) -> pd.DataFrame:
+    """A table of shifts with what is specific to each, and the same with knock-outs swapped.
+
+    Parameters
+    ----------
+    table
+        One row a cell and knock-out, as :mod:`ranklock.claims.shift_tables` makes them, of one arm
+        and quantity.
+    min_cells
+        As of :func:`shifts_tested`.
+    seed
+        Of the swaps.
+
+    Returns
+    -------
+    The table in order of cell and rank, with ``specific``, ``standardised``, ``percentile`` and
+    ``swapped``, the standardised shift of a rank-matched knock-out of the same cell.
+
+    Notes
+    -----
+    Twice: what stands out in a first pass is taken off where it serves as a control in the second,
+    so that a gene beside one of large effect is not found to have a small one.
+    """
+    ordered = table.sort_values(["cell", "gene_rank", "gene_id"], kind="stable", ignore_index=True)
+    cells = list(ordered.groupby("cell", sort=False, observed=True).indices.values())
+    first = _compared(ordered, cells, np.zeros(len(ordered)), seed)
+    found, _ = shifts_tested(first, min_cells, frozenset())
+    standing_out = found[found["q"] <= FALSE_DISCOVERIES].set_index("gene_id")["specific"]
+    known = ordered["gene_id"].map(standing_out).fillna(0.0).to_numpy(np.float64)
+    return _compared(ordered, cells, known, seed)
+
+
+def _compared(
+    table: pd.DataFrame, cells: Sequence[npt.NDArray[np.int_]], known: Array, seed: int
+) -> pd.DataFrame:
+    draw = np.random.default_rng(seed)
+    columns = np.full((4, len(table)), np.nan)
+    scaled, ranks = table["scaled"].to_numpy(np.float64), table["gene_rank"].to_numpy()
+    for rows in cells:
+        found = specific_shifts(scaled[rows], ranks[rows], int(ranks[rows].max()) + 1, known[rows])
+        swapped = found.standardised[neighbours(len(rows), draw)]
+        columns[:, rows] = found.specific, found.standardised, found.percentile, swapped
+    names = ("specific", "standardised", "percentile", "swapped")
+    return table.assign(**dict(zip(names, columns, strict=True)))
+
+
+def shifts_tested(
+    table: pd.DataFrame, min_cells: int, null: frozenset[str] = frozenset()
+) -> tuple[pd.DataFrame, Array]:
+    """Test the specific shifts of every knocked-out gene over replicates.
+
+    Parameters
+    ----------
+    table
+        From :func:`with_specific`, with the columns ``replicate``, ``gene``, ``shift`` and
+        ``under_noise_floor`` too.
+    min_cells
+        Fewest cells of a gene that is tested.
+    null
+        Genes, by ``gene_id``, to test against as well.
+
+    Returns
+    -------
+    One row a gene, the smallest p first, and the p-values of the same genes with knock-outs
+    swapped for rank-matched ones.
+    """
+    by_gene = table.groupby("gene_id", observed=True)
+    cells = by_gene.agg(
+        gene=("gene", "first"),
+        shift=("shift", "mean"),
+        shift_deviation=("shift", "std"),
+        percentile=("percentile", "mean"),
+        n_cells=("specific", "count"),
+        gene_rank=("gene_rank", "mean"),
+        under_noise_floor=("under_noise_floor", "mean"),
+    )
+    testable = (cells["n_cells"] >= min_cells) & (cells["under_noise_floor"] < MOSTLY_UNDER)
+    rows = table
+    if null:
+        of_null = table[table["gene_id"].isin(null)].groupby("cell", observed=True)["specific"]
+        level = table["cell"].astype(object).map(of_null.mean())
+        rows = table.assign(beyond_null=table["specific"] - level.astype(float))
+    names = ["specific", "standardised", "swapped", *(["beyond_null"] if null else [])]
+    means = rows.groupby(["gene_id", "replicate"], observed=True)[names].mean()
+    over = means.groupby("gene_id", observed=True)
+    mean, variance, count = (over[names].agg(how).reindex(cells.index) for how in
+                             ("mean", "var", "count"))  # fmt: skip
+
+    def test(name: str) -> tuple[Array, Array, Array]:
+        found = means_tested(mean[name], variance[name], count[name], testable)
+        return found.t, found.p, found.q
+
+    cells["specific"] = mean["specific"]
+    cells["standard_error"] = np.sqrt(variance["specific"] / count["specific"])
+    cells["t"], cells["p"], cells["q"] = test("standardised")
+    cells["n_replicates"] = count["specific"]
+    if null:
+        cells["beyond_null"] = mean["beyond_null"]
+        cells["t_null"], cells["p_null"], cells["q_null"] = test("beyond_null")
+        cells["in_null"] = cells.index.isin(null)
+    p_swapped = test("swapped")[1]
+    order = ["p", "gene_id"]
+    return cells.reset_index().sort_values(order, kind="stable", ignore_index=True), p_swapped

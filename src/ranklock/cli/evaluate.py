@@ -1,0 +1,180 @@
+"""``ranklock evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ranklock.cli import options as o
+from ranklock.cli.inputs import genes_of
+
+EVALUATE_EPILOG = (
+    "**Examples**\n\n"
+    "A sweep against a table of differential expression:\n\n"
+    "    ranklock evaluate genome-wide --truth screen_de.csv --out genome-wide-screen\n\n"
+    "Against the cells of a screen, as scPerturb has them:\n\n"
+    "    ranklock evaluate genome-wide --truth ReplogleWeissman2022_K562_essential.h5ad \\\n"
+    "        --out genome-wide-k562\n\n"
+    "Specific effects from an .h5ad, with the sweep that they are from as the cells:\n\n"
+    "    ranklock evaluate responders.h5ad --layer specific --cells genome-wide \\\n"
+    "        --truth screen_de.csv --out specific-screen\n\n"
+    "**Columns of a table** are recognised by the names that scanpy, pertpy, SCEPTRE, Seurat, "
+    "DESeq2, limma and edgeR give them; name them where they are others. **Perturbations** may be "
+    "`GENE`, a guide of it (`GENE_sgRNA1`, `GENE-2`), or `GENE+ctrl`. Combinations of genes, and "
+    "labels that are not understood, are left out, counted and reported.\n\n"
+    "**Baselines** need no model, or no knock-out in particular: the responder's mean effect under "
+    "the other knock-outs, its expression, its variance, its nearness in rank. Only what scores "
+    "add to these says anything of the gene that was knocked out.\n\n" + o.EXIT_CODES
+)
+
+TRUTH, SCREEN_CELLS = "The screen", "The screen, from its cells (.h5ad)"
+
+
+def _column(what: str, *names: str) -> object:
+    return o.option(TRUTH, f"Column of the table with {what}, if not recognised.", *names)
+
+
+def evaluate(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a sweep, an audit or a knock-out; or an .h5ad with obs = knock-outs, "
+            "var = responders and layers of scores."
+        ),
+    ],
+    truth: Annotated[
+        Path,
+        typer.Option(
+            help="The screen: a table of differential expression (.csv, .tsv, .parquet), or its "
+            "cells (.h5ad, as of scPerturb)."
+        ),
+    ],
+    out: o.Out,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Arm or layer to judge, larger meaning: changed more. Repeat it for more. "
+            "Default: all arms."
+        ),
+    ] = None,
+    cells: Annotated[
+        Path | None,
+        typer.Option(
+            help="For an .h5ad of scores: the sweep or run they are from, for baselines and "
+            "coverage."
+        ),
+    ] = None,
+    max_q: Annotated[
+        float, o.option(TRUTH, "Adjusted p of a changed gene, at most.", "--max-q")
+    ] = 0.05,
+    min_fold_change: Annotated[
+        float,
+        o.option(
+            TRUTH, "Its |log fold change|, at least, in the screen's base.", "--min-fold-change"
+        ),
+    ] = 0.0,
+    min_changed: Annotated[
+        int, o.option(TRUTH, "Changed genes that a perturbed gene needs.", "--min-changed")
+    ] = 5,
+    exclude_list: Annotated[
+        Path | None,
+        o.option(TRUTH, "File of genes that are never scored, one a line.", "--exclude-list"),
+    ] = None,
+    control: Annotated[
+        list[str] | None,
+        o.option(
+            TRUTH, "Label of control cells, if not recognised. Repeat it for more.", "--control"
+        ),
+    ] = None,
+    unlisted: Annotated[
+        str,
+        o.option(
+            TRUTH,
+            "What a gene without a row of the table is: left-out (it was not tested), or unchanged "
+            "(the table lists changed genes only).",
+            "--unlisted",
+        ),
+    ] = "left-out",
+    perturbed_column: Annotated[
+        str | None, _column("the perturbed gene", "--perturbed-column")
+    ] = None,
+    responder_column: Annotated[str | None, _column("the responder", "--responder-column")] = None,
+    effect_column: Annotated[str | None, _column("the log fold change", "--effect-column")] = None,
+    p_column: Annotated[str | None, _column("p, unadjusted", "--p-column")] = None,
+    adjusted_p_column: Annotated[str | None, _column("adjusted p", "--adjusted-p-column")] = None,
+    perturbation_column: Annotated[
+        str | None,
+        o.option(SCREEN_CELLS, "Column of obs with the perturbation.", "--perturbation-column"),
+    ] = None,
+    screen_min_cells: Annotated[
+        int,
+        o.option(
+            SCREEN_CELLS, "Cells that a perturbed gene and the controls need.", "--screen-min-cells"
+        ),
+    ] = 20,
+    max_controls: Annotated[
+        int,
+        o.option(
+            SCREEN_CELLS,
+            "Control cells to compare with; drawn at random where there are more.",
+            "--max-controls",
+        ),
+    ] = 2000,
+    values: o.Values = "counts",
+    counts_layer: o.CountsLayer = None,
+    seed: Annotated[int, o.option(o.RESULTS, "Seed of what is drawn at random.", "--seed")] = 0,
+    overwrite: o.Overwrite = False,
+    as_json: Annotated[
+        bool, o.option(o.RESULTS, "Print evaluation.json on stdout, and nothing else.", "--json")
+    ] = False,
+) -> None:
+    """Judge a run by a real screen, and by what is known without it.
+
+    Do its effects rank the genes that really changed? And better than what is known of genes
+    without knocking out this one? Writes
+    evaluation.parquet (a row a perturbed gene and layer), coverage.parquet, evaluation.json
+    and a figure.
+    """
+    with o.reported():
+        from ranklock.evaluation.screen_cells import CellOptions
+        from ranklock.evaluation.screen_table import TableColumns
+        from ranklock.experiments.evaluate import evaluate as evaluate_run
+        from ranklock.results import check_folder
+
+        check_folder(out, overwrite=overwrite)
+        found = evaluate_run(
+            run,
+            truth,
+            layers=layer,
+            cells=cells,
+            max_q=max_q,
+            min_fold_change=min_fold_change,
+            min_changed=min_changed,
+            exclude=genes_of(None, exclude_list) or (),
+            columns=TableColumns(
+                perturbed_column, responder_column, effect_column, p_column, adjusted_p_column
+            ),
+            unlisted=unlisted,
+            controls=control or (),
+            screen_cells=CellOptions(
+                perturbation_column,
+                control or (),
+                screen_min_cells,
+                max_controls,
+                seed,
+                values,  # type: ignore[arg-type]
+                counts_layer or "X",
+            ),
+            seed=seed,
+            progress=True,
+        )
+        found.save(out, overwrite=overwrite)
+        if as_json:
+            typer.echo(json.dumps(found.content, indent=1))
+        else:
+            typer.echo(found.text())
+            typer.echo(f"Figure:  {out / 'evaluation.png'}")
+            typer.echo(f"Results: {out / 'evaluation.parquet'} (and evaluation.json beside it)")

@@ -1,0 +1,112 @@
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import ranklock
+from ranklock.cli import app
+from ranklock.vocabulary import write_vocabulary
+from tests import helpers
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_checkpoint):
+    folder = tmp_path_factory.mktemp("evaluate")
+    vocabulary = helpers.vocabulary(60)
+    cells = helpers.cells_of([55] * 6, vocabulary)
+    pd.DataFrame({"input_ids": [genes.tolist() for genes in cells.ranked]}).to_parquet(
+        folder / "cells.parquet"
+    )
+    write_vocabulary(vocabulary, folder / "vocabulary.json")
+    made = call("sweep", folder / "cells.parquet", "--model", tiny_checkpoint, "--vocabulary",
+                folder / "vocabulary.json", "--device", "cpu", "--arms", "hold,shift",
+                "--out", folder / "sweep")  # fmt: skip
+    assert made.exit_code == 0, made.output
+    effects = ranklock.read_sweep(folder / "sweep").effects()
+    specific = np.log(effects.layers["hold"])
+    specific = specific - np.nanmean(specific, axis=0) - np.nanmean(specific, axis=1)[:, None]
+    rows = []
+    for row, gene in enumerate(effects.obs_names[:12]):
+        top = np.argsort(np.nan_to_num(-specific[row], nan=9.0))[:8]
+        for column, responder in enumerate(effects.var_names):
+            rows.append({"perturbation": gene, "gene": responder, "logFC": float(column in top),
+                         "pvals_adj": 1e-4 if column in top else 0.7})  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "de.csv", index=False)
+    return folder
+
+
+def test_what_truly_changed_is_found_beyond_the_baselines(folder, tmp_path):
+    out = tmp_path / "out"
+    result = call("evaluate", folder / "sweep", "--truth", folder / "de.csv", "--out", out)
+    assert result.exit_code == 0, result.output
+    found = ranklock.read_evaluation(out)
+    assert found.layers["hold"].perturbed == 12
+    assert found.layers["hold"].verdict == "adds"
+    assert found.layers["shift"].verdict == "nothing found"
+    assert (out / "evaluation.png").stat().st_size > 10_000
+    shown = call("show", out)
+    assert shown.stdout in result.stdout
+    assert call("evaluate", folder / "sweep", "--truth", folder / "de.csv",
+                "--out", out).exit_code == 4  # fmt: skip
+
+
+def test_scores_of_an_anndata(folder, tmp_path):
+    claims = tmp_path / "claims"
+    assert call("responders", folder / "sweep", "--min-cells", 3, "--out", claims).exit_code == 0
+    result = call("evaluate", claims / "responders.h5ad", "--layer", "hold_specific", "--cells",
+                  folder / "sweep", "--truth", folder / "de.csv", "--out", tmp_path / "out",
+                  "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["layers"]["hold_specific"]["verdict"] == "adds"
+
+
+def test_cells_of_a_screen(folder, tmp_path):
+    draw = np.random.default_rng(0)
+    genes = [f"ENSG{number:011d}" for number in range(60)]
+    labels = np.repeat(["control", *genes[:4]], 60)
+    means = np.full((len(labels), 60), 4.0)
+    for row, label in enumerate(labels):
+        if label != "control":
+            first = 10 + 8 * genes.index(label)
+            means[row, first : first + 8] = 12.0
+    screen = anndata.AnnData(draw.poisson(means).astype(np.float32),
+                             obs=pd.DataFrame({"perturbation": labels}),
+                             var=pd.DataFrame(index=genes))  # fmt: skip
+    screen.obs_names = [f"c{i}" for i in range(len(labels))]
+    screen.write_h5ad(tmp_path / "screen.h5ad")
+    result = call("evaluate", folder / "sweep", "--truth", tmp_path / "screen.h5ad",
+                  "--layer", "hold", "--out", tmp_path / "out")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    table = ranklock.read_evaluation(tmp_path / "out").table
+    assert set(table["gene_id"]) == set(genes[:4])
+    # The 8 that were planted, and perhaps some that lose their share of the counts.
+    assert (table["changed"] >= 8).all()
+    damaged = tmp_path / "damaged.h5ad"
+    damaged.write_bytes((tmp_path / "screen.h5ad").read_bytes()[:4000])
+    refused = call("evaluate", folder / "sweep", "--truth", damaged, "--out", tmp_path / "x")
+    assert refused.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.drop(columns="pvals_adj"), "no column that is recognised as p"),
+        (lambda t: t.drop(columns="perturbation"), "--perturbed-column"),
+        (lambda t: t.assign(pvals_adj="x"), "is no number from 0 to 1"),
+        (lambda t: t.assign(perturbation="NOBODY"), "No perturbed gene"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(folder, tmp_path, change, says):
+    change(pd.read_csv(folder / "de.csv")).to_csv(tmp_path / "bad.csv", index=False)
+    result = call("evaluate", folder / "sweep", "--truth", tmp_path / "bad.csv",
+                  "--out", tmp_path / "out")  # fmt: skip
+    assert result.exit_code == 3, result.output
+    assert says in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
