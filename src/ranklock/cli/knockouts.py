@@ -14,6 +14,8 @@ from ranklock.errors import InputError, OptionError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ranklock.results.sweep import Sweep
+
 KNOCKOUTS_EPILOG = (
     "**What a specific shift is**: what a shift has beyond that of other genes knocked out at like "
     "ranks of the same cell. Under `delete` this takes out the bias of the rank shift, so old "
@@ -105,7 +107,7 @@ def knockouts(
             typer.echo(f"Results: {out} (knockouts.parquet, shifts.parquet, shifts.png, ...)")
 
 
-def _measured(source: Path):  # type: ignore[no-untyped-def]
+def _measured(source: Path) -> Sweep | Path:
     """A sweep, or the path of a table."""
     from ranklock.questions.folder import is_audit
     from ranklock.results.sweep import is_sweep, read_sweep
