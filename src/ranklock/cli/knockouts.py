@@ -133,6 +133,10 @@ def _combinations(
         raise OptionError(f"With --singles, --out is a table: .csv or .parquet, not {out.name}.")
     if out.exists() and not overwrite:
         raise OutputError(f"{out} exists already; name another, or replace it with --overwrite.")
+    if not out.parent.is_dir():
+        raise OutputError(
+            f"There is no folder {out.parent} for {out.name}; make it, or name another."
+        )
     table = combinations(_cell_shifts(source), _cell_shifts(singles), min_cells)
     write_whole(
         out,

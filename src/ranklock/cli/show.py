@@ -23,7 +23,7 @@ SHOW_EPILOG = (
 def show(
     run: Annotated[
         Path,
-        typer.Argument(help="Folder that any command wrote: of a sweep, an audit, claims, ..."),
+        typer.Argument(help="Folder that a command wrote: a sweep, an audit, claims, ..."),
     ],
     gene: Annotated[
         str | None, typer.Option(help="Show what moves when this gene is knocked out.")
