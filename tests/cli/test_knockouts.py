@@ -59,6 +59,9 @@ def test_a_combination_against_its_singles(folder, tmp_path):
     assert "against" in result.stdout
     refused = call("knockouts", folder / "pair", "--singles", folder / "sweep", "--out", tmp_path)
     assert refused.exit_code == 2
+    nowhere = tmp_path / "nowhere" / "pair.csv"
+    refused = call("knockouts", folder / "pair", "--singles", folder / "sweep", "--out", nowhere)
+    assert refused.exit_code == 4
 
 
 def test_what_is_no_source_is_said(folder, tmp_path):

@@ -14,6 +14,8 @@ from ranklock.errors import InputError, OptionError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ranklock.results.sweep import Sweep
+
 KNOCKOUTS_EPILOG = (
     "**What a specific shift is**: what a shift has beyond that of other genes knocked out at like "
     "ranks of the same cell. Under `delete` this takes out the bias of the rank shift, so old "
@@ -105,7 +107,7 @@ def knockouts(
             typer.echo(f"Results: {out} (knockouts.parquet, shifts.parquet, shifts.png, ...)")
 
 
-def _measured(source: Path):  # type: ignore[no-untyped-def]
+def _measured(source: Path) -> Sweep | Path:
     """A sweep, or the path of a table."""
     from ranklock.questions.folder import is_audit
     from ranklock.results.sweep import is_sweep, read_sweep
@@ -131,6 +133,10 @@ def _combinations(
         raise OptionError(f"With --singles, --out is a table: .csv or .parquet, not {out.name}.")
     if out.exists() and not overwrite:
         raise OutputError(f"{out} exists already; name another, or replace it with --overwrite.")
+    if not out.parent.is_dir():
+        raise OutputError(
+            f"There is no folder {out.parent} for {out.name}; make it, or name another."
+        )
     table = combinations(_cell_shifts(source), _cell_shifts(singles), min_cells)
     write_whole(
         out,

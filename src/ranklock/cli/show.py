@@ -22,7 +22,8 @@ SHOW_EPILOG = (
 
 def show(
     run: Annotated[
-        Path, typer.Argument(help="Folder of a sweep, an audit, a knock-out or a move.")
+        Path,
+        typer.Argument(help="Folder that a command wrote: a sweep, an audit, claims, ..."),
     ],
     gene: Annotated[
         str | None, typer.Option(help="Show what moves when this gene is knocked out.")
