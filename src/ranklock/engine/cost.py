@@ -16,6 +16,8 @@ from ranklock.engine.first_layer import SCORES_AT_ONCE, shares
 from ranklock.models import Model
 from ranklock.models.precision import stored_as
 
+PROBES_AT_ONCE = 8  # numbers that share a forward when responders are many
+
 # On a CPU: torch, transformers and the rest once imported, and what the C library's heap keeps of
 # arrays that were freed. benchmarks/growth.py prints what is used.
 _LIBRARIES = 600 << 20
@@ -83,6 +85,39 @@ def _group_flop(model: Model, arm: Arm, block: BlockShape, depth: int) -> int:
     if depth > 1:
         rest = (depth - 2) * _layer(model, tokens, tokens) + _last(model, tokens, block.rows)
     return once + block.knockouts * (first + rest)
+
+
+def screen_flop(model: Model, tokens: int, rows: int, depth: int, numbers: int) -> int:
+    """Operations of screening one cell: a forward, and one pass back for all numbers together.
+
+    Parameters
+    ----------
+    model
+        The model.
+    tokens, rows
+        Tokens of the cell, and how many of them are read.
+    depth
+        Layers to run; at least one.
+    numbers
+        Numbers that are differentiated: one, or as many as there are probes. Eight probes share a
+        forward.
+
+    Notes
+    -----
+    What :mod:`ranklock.engine.attention` multiplies for q queries and n keys of width d: the
+    scores once more, 2qnd; of each number the derivatives by values, 2qnd, by scores, queries and
+    keys, 6qnd (not in the first layer), and the removal, 2qnd.
+    """
+    d = model.width
+    shared = -(-numbers // PROBES_AT_ONCE)
+    total = shared * forward_flop(model, tokens, rows, depth)
+    for layer in range(depth):
+        queries = rows if layer == depth - 1 else tokens
+        total += (shared + numbers) * _after_attention(model, queries)
+        total += (shared * 2 + numbers * 4) * queries * tokens * d
+        if layer:
+            total += numbers * (6 * queries * tokens * d + 2 * (queries + 2 * tokens) * d * d)
+    return total
 
 
 def peak_memory(

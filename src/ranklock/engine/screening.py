@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ranklock.arms import NOT_RANKED, ModelInput
+from ranklock.engine.cost import PROBES_AT_ONCE
 from ranklock.engine.forward import pack
 from ranklock.engine.gates import Sensitivities, sensitivities
 from ranklock.engine.memory import memory_errors
@@ -29,7 +30,6 @@ from ranklock.models.precision import multiplying_in
 
 Array = npt.NDArray[np.float64]
 Cotangents = Callable[[Tensor], Tensor]
-_PROBES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +144,12 @@ def _signed(
     found = _run(encoder, cell, depth, cotangent, None if len(read) == len(cell) else read)
     # Without <cls> the mean is over the other genes, one fewer than the derivative's.
     scale = 1.0 if first else len(genes) / max(len(genes) - 1, 1)
-    return Screened(
-        *(scale * part[0, genes] for part in (found.removal, found.derivative, found.gross)),
-        found.peak[genes],
+    estimate, derivative, gross = (
+        scale * part[0, genes] for part in (found.removal, found.derivative, found.gross)
     )
+    if question.head is not None and not special_frame:
+        estimate[0] = np.nan  # the next gene then stands first, and is what the head reads
+    return Screened(estimate, derivative, gross, found.peak[genes])
 
 
 def _number(question: Question, embedding: Tensor) -> Tensor:
@@ -178,8 +180,8 @@ def _effects(
     signs = torch.Generator().manual_seed(_seed_of(cell, question.seed))
     sums = np.zeros((3, len(genes)))
     peak = np.zeros(len(genes))
-    for start in range(0, question.probes, _PROBES_AT_ONCE):
-        number = min(_PROBES_AT_ONCE, question.probes - start)
+    for start in range(0, question.probes, PROBES_AT_ONCE):
+        number = min(PROBES_AT_ONCE, question.probes - start)
 
         def cotangents(states: Tensor, number: int = number) -> Tensor:
             return _probes(states, number, signs)
@@ -190,7 +192,8 @@ def _effects(
         peak = np.maximum(peak, found.peak[genes])
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(others > 0, sums / question.probes / others, np.nan)
-    return Screened(*mean, peak)
+    estimate, derivative, gross = mean
+    return Screened(estimate, derivative, gross, peak)
 
 
 def _probes(states: Tensor, number: int, signs: torch.Generator) -> Tensor:
