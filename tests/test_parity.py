@@ -24,7 +24,7 @@ def test_every_column_that_the_page_names_exists(tmp_path):
         "towards",
     }  # one is a column, the other part of a value
     table = with_specific(shifts(cells=6), 3, 0)
-    tested, _ = shifts_tested(table, 3, frozenset({"E001"}))
+    tested, _ = shifts_tested([table], 3, frozenset({"E001"}))
     combined = ranklock.combinations(
         rows("A+B", [1.0, 2.0]), pd.concat([rows("A", [1.0, 1.0]), rows("B", [1.0, 1.0])])
     )

@@ -32,7 +32,7 @@ def shifts(cells=20, genes=80, *, planted=None, noise=0.3, donors=None, seed=0):
 
 
 def claims_of(table, min_cells=5, null=NO_NULL):
-    return shifts_tested(with_specific(table, min_cells, 0), min_cells, null)
+    return shifts_tested([with_specific(table, min_cells, 0)], min_cells, null)
 
 
 def test_p_values_are_uniform_where_nothing_is_planted():

@@ -156,7 +156,7 @@ def knockouts(
     statements: dict[str, list[str]] = {}
     for (arm, quantity), rows in measured.groupby(["arm", "quantity"], sort=False):
         specific = with_specific(rows, min_cells, seed)
-        table, swapped = shifts_tested(specific, min_cells, null_ids)
+        table, swapped = shifts_tested([specific], min_cells, null_ids)
         mixture = two_components(table["specific"], specific["specific"], seed)
         table["impact"] = np.nan if mixture is None else mixture.impact
         table["impact_share"] = np.nan

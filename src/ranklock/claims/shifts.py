@@ -9,7 +9,8 @@ from **rank-matched knock-outs** of the same cell. It is tested over cells, or o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 
 from ranklock.claims.pairs import neighbours
 from ranklock.claims.specific import BOUND, REACH
+from ranklock.statistics.grouped import GroupedMoments
 from ranklock.statistics.replicates import means_tested
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 from ranklock.statistics.smooth import rank_smooth
@@ -121,23 +123,48 @@ def with_specific(table: pd.DataFrame, min_cells: int, seed: int) -> pd.DataFram
     Twice: what stands out in a first pass is taken off where it serves as a control in the second,
     so that a gene beside one of large effect is not found to have a small one.
     """
-    ordered = table.sort_values(["cell", "gene_rank", "gene_id"], kind="stable", ignore_index=True)
-    cells = list(ordered.groupby("cell", sort=False, observed=True).indices.values())
-    first = _compared(ordered, cells, np.zeros(len(ordered)), seed)
-    found, _ = shifts_tested(first, min_cells, frozenset())
-    standing_out = found[found["q"] <= FALSE_DISCOVERIES].set_index("gene_id")["specific"]
-    known = ordered["gene_id"].map(standing_out).fillna(0.0).to_numpy(np.float64)
-    return _compared(ordered, cells, known, seed)
+    first = _compared(table, {}, seed)
+    found, _ = shifts_tested([first], min_cells)
+    return _compared(table, _standing_out(found), seed)
 
 
-def _compared(
-    table: pd.DataFrame, cells: Sequence[npt.NDArray[np.int_]], known: Array, seed: int
-) -> pd.DataFrame:
-    draw = np.random.default_rng(seed)
+def specific_tested(
+    tables: Callable[[], Iterable[pd.DataFrame]], min_cells: int, seed: int
+) -> tuple[pd.DataFrame, Array]:
+    """Test shifts of more cells than memory holds: :func:`with_specific`, then the test.
+
+    Parameters
+    ----------
+    tables
+        Gives the shifts of whole cells, table by table, every time that it is called.
+    min_cells, seed
+        As there.
+
+    Returns
+    -------
+    As of :func:`shifts_tested`.
+    """
+    first, _ = shifts_tested((_compared(table, {}, seed) for table in tables()), min_cells)
+    known = _standing_out(first)
+    return shifts_tested((_compared(table, known, seed) for table in tables()), min_cells)
+
+
+def _standing_out(found: pd.DataFrame) -> Mapping[str, float]:
+    """Specific shift of each gene that is significant."""
+    rows = found[found["q"] <= FALSE_DISCOVERIES]
+    return dict(zip(rows["gene_id"], rows["specific"], strict=True))
+
+
+def _compared(table: pd.DataFrame, known: Mapping[str, float], seed: int) -> pd.DataFrame:
+    """Shifts in order of cell and rank, with what is specific to each and to a swapped one."""
+    table = table.sort_values(["cell", "gene_rank", "gene_id"], kind="stable", ignore_index=True)
     columns = np.full((4, len(table)), np.nan)
     scaled, ranks = table["scaled"].to_numpy(np.float64), table["gene_rank"].to_numpy()
-    for rows in cells:
-        found = specific_shifts(scaled[rows], ranks[rows], int(ranks[rows].max()) + 1, known[rows])
+    own = table["gene_id"].map(known).fillna(0.0).to_numpy(np.float64)
+    for cell, rows in table.groupby("cell", sort=False, observed=True).indices.items():
+        # A cell's swaps do not depend on which cells come before it.
+        draw = np.random.default_rng([seed, zlib.crc32(str(cell).encode())])
+        found = specific_shifts(scaled[rows], ranks[rows], int(ranks[rows].max()) + 1, own[rows])
         swapped = found.standardised[neighbours(len(rows), draw)]
         columns[:, rows] = found.specific, found.standardised, found.percentile, swapped
     names = ("specific", "standardised", "percentile", "swapped")
@@ -145,15 +172,15 @@ def _compared(
 
 
 def shifts_tested(
-    table: pd.DataFrame, min_cells: int, null: frozenset[str] = frozenset()
+    tables: Iterable[pd.DataFrame], min_cells: int, null: frozenset[str] = frozenset()
 ) -> tuple[pd.DataFrame, Array]:
     """Test the specific shifts of every knocked-out gene over replicates.
 
     Parameters
     ----------
-    table
+    tables
         From :func:`with_specific`, with the columns ``replicate``, ``gene``, ``shift`` and
-        ``under_noise_floor`` too.
+        ``under_noise_floor`` too; each of whole cells.
     min_cells
         Fewest cells of a gene that is tested.
     null
@@ -164,27 +191,37 @@ def shifts_tested(
     One row a gene, the smallest p first, and the p-values of the same genes with knock-outs
     swapped for rank-matched ones.
     """
-    by_gene = table.groupby("gene_id", observed=True)
-    cells = by_gene.agg(
-        gene=("gene", "first"),
-        shift=("shift", "mean"),
-        shift_deviation=("shift", "std"),
-        percentile=("percentile", "mean"),
-        n_cells=("specific", "count"),
-        gene_rank=("gene_rank", "mean"),
-        under_noise_floor=("under_noise_floor", "mean"),
+    names = ["specific", "standardised", "swapped", *(["beyond_null"] if null else [])]
+    plain, tested = GroupedMoments(), GroupedMoments()
+    by_donor = GroupedMoments()
+    genes: dict[str, str] = {}
+    for table in tables:
+        ids = table["gene_id"].astype(str)
+        genes |= dict(zip(ids, table["gene"].astype(str), strict=True))
+        plain.add(ids, table[["shift", "percentile", "specific", "gene_rank", "under_noise_floor"]])
+        rows = _beyond(table, null)[names]
+        if table["replicate"].astype(str).equals(table["cell"].astype(str)):
+            tested.add(ids, rows)
+        else:
+            by_donor.add(ids + "\t" + table["replicate"].astype(str), rows)
+    donors = by_donor.means()
+    if len(donors):
+        tested.add(pd.Series(donors.index.str.split("\t").str[0]), donors)
+    mean, variance, count = tested.means(), tested.variances(), tested.counts()
+    means = plain.means()
+    cells = pd.DataFrame(
+        {
+            "gene": [genes[gene] for gene in means.index],
+            "shift": means["shift"],
+            "shift_deviation": np.sqrt(plain.variances()["shift"]),
+            "percentile": means["percentile"],
+            "n_cells": plain.counts()["specific"],
+            "gene_rank": means["gene_rank"],
+            "under_noise_floor": means["under_noise_floor"],
+        },
+        index=pd.Index(means.index, name="gene_id"),
     )
     testable = (cells["n_cells"] >= min_cells) & (cells["under_noise_floor"] < MOSTLY_UNDER)
-    rows = table
-    if null:
-        of_null = table[table["gene_id"].isin(null)].groupby("cell", observed=True)["specific"]
-        level = table["cell"].astype(object).map(of_null.mean())
-        rows = table.assign(beyond_null=table["specific"] - level.astype(float))
-    names = ["specific", "standardised", "swapped", *(["beyond_null"] if null else [])]
-    means = rows.groupby(["gene_id", "replicate"], observed=True)[names].mean()
-    over = means.groupby("gene_id", observed=True)
-    mean, variance, count = (over[names].agg(how).reindex(cells.index) for how in
-                             ("mean", "var", "count"))  # fmt: skip
 
     def test(name: str) -> tuple[Array, Array, Array]:
         found = means_tested(mean[name], variance[name], count[name], testable)
@@ -201,3 +238,12 @@ def shifts_tested(
     p_swapped = test("swapped")[1]
     order = ["p", "gene_id"]
     return cells.reset_index().sort_values(order, kind="stable", ignore_index=True), p_swapped
+
+
+def _beyond(table: pd.DataFrame, null: frozenset[str]) -> pd.DataFrame:
+    """With ``beyond_null``, where there is a list of genes to test against."""
+    if not null:
+        return table
+    of_null = table[table["gene_id"].isin(null)].groupby("cell", observed=True)["specific"]
+    level = table["cell"].astype(object).map(of_null.mean())
+    return table.assign(beyond_null=table["specific"] - level.astype(float))

@@ -20,6 +20,7 @@ from ranklock.engine.moments import Moments, Numbers, StateMoments
 from ranklock.engine.readout import Measured, measure
 from ranklock.models import Model
 from ranklock.models.encoder import Encoder, encoder_of
+from ranklock.models.head import Head
 from ranklock.models.precision import computing_in
 
 Ranks = npt.NDArray[np.int64]
@@ -63,17 +64,20 @@ class Reading:
         Whether that is ``<cls>``, which stands first, and not the mean over genes.
     states
         Embeddings of states that it may move towards, shape (states, width); none by default.
+    head
+        A classifier's label, whose logit is read of the first token; none by default.
     """
 
     responders: Ranks
     cell: bool
     special_frame: bool
     states: Numbers | None = None
+    head: Head | None = None
 
     @property
     def first_token(self) -> bool:
-        """Whether ``<cls>`` is read."""
-        return self.cell and self.special_frame
+        """Whether the first token is read: ``<cls>``, or whatever a classifier reads."""
+        return (self.cell and self.special_frame) or self.head is not None
 
     @cached_property
     def rows(self) -> int:
@@ -189,14 +193,25 @@ def _measure_batch(
     }
     genes = {arm: states[:, reading.first_token :] for arm, states in read.items()}
     first_tokens = {arm: states[:, 0] for arm, states in read.items() if reading.first_token}
-    return measure(
+    measured = measure(
         before.responders,
         genes,
         _responder_of(block.knocked_out[part], reading),
-        (before.first_token, first_tokens) if first_tokens else None,
+        (before.first_token, first_tokens) if reading.cell and reading.special_frame else None,
         cell_is_mean=reading.cell and not reading.special_frame,
         states=_on(encoder, reading.states),
     )
+    return replace(measured, logits=_logits(reading.head, before.first_token, first_tokens))
+
+
+def _logits(
+    head: Head | None, before: Tensor, after: Mapping[str, Tensor]
+) -> Mapping[str, Numbers] | None:
+    """Change of a classifier's logit under each arm."""
+    if head is None:
+        return None
+    start = head(before)
+    return {arm: (head(first) - start).cpu().numpy() for arm, first in after.items()}
 
 
 def _on(encoder: Encoder, array: Numbers | None) -> Tensor | None:
@@ -262,6 +277,7 @@ def _join(parts: Sequence[Measured]) -> Measured:
 
     cells = [part.cell for part in parts if part.cell is not None]
     states = [part.states for part in parts if part.states is not None]
+    logits = [part.logits for part in parts if part.logits is not None]
     return Measured(
         joined([part.genes for part in parts], squared_too=False),
         joined(cells, squared_too=True) if cells else None,
@@ -272,4 +288,5 @@ def _join(parts: Sequence[Measured]) -> Measured:
         )
         if states
         else None,
+        {arm: np.concatenate([m[arm] for m in logits]) for arm in logits[0]} if logits else None,
     )

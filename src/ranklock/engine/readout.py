@@ -25,11 +25,14 @@ class Measured:
         Of the cell embedding, shape (knock-outs,); None when it is not read.
     states
         Of the cell embedding with those of states; None when there are none.
+    logits
+        Arm → change of a classifier's logit, shape (knock-outs,); None when there is none.
     """
 
     genes: Moments
     cell: Moments | None
     states: StateMoments | None = None
+    logits: Mapping[str, npt.NDArray[np.float64]] | None = None
 
 
 def measure(

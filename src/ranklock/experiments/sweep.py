@@ -271,6 +271,8 @@ def effects_of_block(
                     f"{name}_towards_{state}": towards[:, column]
                     for column, state in enumerate(plan.states)
                 }
+    if measured.logits is not None:
+        numbers |= {f"{name}_logit": measured.logits[run] for name, run in names.items()}
     return effects, numbers
 
 
@@ -380,6 +382,7 @@ def _check_finite(measured: Measured, plan: SweepPlan, layout: CellLayout) -> No
     parts = [measured.genes] + ([measured.cell] if measured.cell is not None else [])
     numbers = [part.squared for part in parts]
     numbers += [array for part in parts for array in part.moved.values()]
+    numbers += list((measured.logits or {}).values())
     if not all(np.isfinite(array).all() for array in numbers):
         raise InputError(
             f"The model gives NaN or infinity for cell {layout.name} of {plan.cells.source}; its "

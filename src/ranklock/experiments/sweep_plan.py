@@ -29,6 +29,7 @@ from ranklock.experiments.plan import (
 )
 from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
+from ranklock.models.head import Head
 from ranklock.models.precision import check_precision
 from ranklock.results.records import DECOMPOSED
 from ranklock.results.store import CellLayout
@@ -61,6 +62,8 @@ class SweepPlan:
         For each gene that some cells cannot have knocked out, how many and why.
     states
         Name → embedding, shape (width,), of states that cells may move towards.
+    head
+        A classifier's label, whose logit is read.
     """
 
     cells: Cells
@@ -73,6 +76,7 @@ class SweepPlan:
     precision: str
     skipped: list[dict[str, Any]]
     states: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    head: Head | None = None
 
     @cached_property
     def computed(self) -> tuple[Arm, ...]:
@@ -101,6 +105,7 @@ class SweepPlan:
             fields += [f"{n}_cell_{what}" for n in names for what in ("shift", "displacement")]
             fields += ["cell_shift_artefact_share"] * self.decomposes
             fields += [f"{n}_towards_{state}" for n in names for state in self.states]
+        fields += [f"{n}_logit" for n in names if self.head is not None]
         return tuple(fields)
 
     @cached_property
@@ -176,7 +181,7 @@ class SweepPlan:
         mean = self.read != "genes" and not frame
         ranks = np.arange(layout.genes_in_cell) if mean else layout.responder_ranks
         states = np.stack(list(self.states.values())) if self.states else None
-        return Reading(ranks.astype(np.int64), self.read != "genes", frame, states)
+        return Reading(ranks.astype(np.int64), self.read != "genes", frame, states, self.head)
 
     def block(self, layout: CellLayout, rows: slice, unperturbed: ModelInput) -> Block:
         """Inputs of some of a cell's knock-outs."""
@@ -369,6 +374,7 @@ def plan_of_ranks(
     precision: str = "float32",
     skipped: Sequence[Mapping[str, Any]] = (),
     states: Mapping[str, npt.NDArray[np.float64]] | None = None,
+    head: Head | None = None,
 ) -> SweepPlan:
     """Plan a sweep of the genes at given ranks of each cell.
 
@@ -378,7 +384,7 @@ def plan_of_ranks(
         Row of a cell → ranks whose genes are knocked out.
     cells, model, arms, responders, read, layer, precision
         As in :func:`ranklock.sweep`.
-    skipped, states
+    skipped, states, head
         As of the plan.
 
     Raises
@@ -431,7 +437,7 @@ def plan_of_ranks(
         )
     return SweepPlan(
         cells, model, chosen, tuple(layouts), read, layer, depth, precision,
-        [dict(entry) for entry in skipped], states or {},
+        [dict(entry) for entry in skipped], states or {}, head,
     )  # fmt: skip
 
 
