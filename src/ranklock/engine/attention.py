@@ -20,7 +20,7 @@ from ranklock.models.encoder import Encoder, Layer
 # the gene is one of those that are looked at exactly.
 MOST_WEIGHT = 0.999
 # Attention scores that are worked on together: on a CPU what its caches hold.
-_SCORES_ON_CPU, _SCORES_ON_GPU = 1 << 20, 1 << 26
+SCORES_ON_CPU, SCORES_ON_GPU = 1 << 20, 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +180,7 @@ def _back_through_site(
     seen = d_keys.new_zeros((inputs, heads, length, numbers))
     unseen = torch.zeros_like(seen)
     peak = d_keys.new_zeros((inputs, heads, length))
-    at_once = _SCORES_ON_CPU if d_out.device.type == "cpu" else _SCORES_ON_GPU
+    at_once = SCORES_ON_CPU if d_out.device.type == "cpu" else SCORES_ON_GPU
     size = max(1, at_once // (inputs * heads * length))
     for start in range(0, asked, size):
         part = slice(start, min(start + size, asked))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ranklock.arms import Arm, Edit, Positions
+from ranklock.engine.attention import SCORES_ON_CPU, SCORES_ON_GPU
 from ranklock.engine.batches import usual_batch_size
 from ranklock.engine.blocks import WORTH_TRIMMING, sharing_groups
 from ranklock.engine.first_layer import SCORES_AT_ONCE, shares
@@ -150,6 +151,24 @@ def peak_memory(
             activations += 8 * knockouts * block.tokens * own * model.heads
     libraries = _LIBRARIES + _HEAP if model.device == "cpu" else 0
     return libraries + weights + original + activations + readout + shared + 12 * SCORES_AT_ONCE
+
+
+def screen_memory(model: Model, tokens: int, depth: int, numbers: int, precision: str) -> int:
+    """Bytes that screening a cell needs on the device, weights and libraries included.
+
+    An estimate from above: what is kept of the forward in every layer, and of each number what one
+    layer of the pass back holds together.
+    """
+    size = int(stored_as(precision).itemsize)
+    weights: int = size * sum(p.numel() for p in model.encoder.parameters())
+    original = 0 if size == 4 else 2 * weights
+    kept = depth * tokens * 6 * model.width * size
+    together = min(numbers, PROBES_AT_ONCE)
+    back = together * tokens * (14 * model.width + 4 * model.feed_forward) * size
+    finish = tokens * (8 * model.width + 4 * model.feed_forward) * size
+    scores = 6 * SCORES_ON_CPU if model.device == "cpu" else 6 * SCORES_ON_GPU
+    libraries = _LIBRARIES + _HEAP if model.device == "cpu" else 0
+    return libraries + weights + original + kept + back + finish + scores * size
 
 
 def _first_layer_sizes(arm: Arm, block: BlockShape) -> tuple[int, int]:

@@ -61,6 +61,11 @@ class Question:
         """Whether its answers have a sign."""
         return not self.probes
 
+    @property
+    def numbers(self) -> int:
+        """Numbers that are differentiated: one, or one a probe."""
+        return max(self.probes, 1)
+
 
 @dataclass(frozen=True, eq=False)
 class Screened:

@@ -19,6 +19,7 @@ from ranklock.engine.moments import Numbers
 from ranklock.engine.readout import Measured
 from ranklock.errors import InputError, OptionError
 from ranklock.experiments.plan import baseline_of, check_fit, warn_of_backfill
+from ranklock.experiments.quantities import duration
 from ranklock.experiments.states import StateQuestion, find_ends
 from ranklock.experiments.sweep_folder import (
     at_work,
@@ -29,7 +30,7 @@ from ranklock.experiments.sweep_folder import (
     set_up,
     writing,
 )
-from ranklock.experiments.sweep_plan import SweepPlan, duration, plan_sweep
+from ranklock.experiments.sweep_plan import SweepPlan, plan_sweep
 from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
 from ranklock.progress import progress as show_progress

@@ -39,7 +39,7 @@ from ranklock.results.sweep import (
 )
 
 LOCKS = ".locks"
-_PATIENCE = 600.0  # seconds to wait for another process that is setting the sweep up
+PATIENCE = 600.0  # seconds to wait for another process that is setting the sweep up
 _MOST_ENTRIES = 200_000_000  # of effects.h5ad, as for a knock-out
 
 
@@ -56,6 +56,7 @@ def identity_of(plan: SweepPlan, asked: Mapping[str, Any]) -> dict[str, Any]:
         "responders": _tokens(asked["responders"], plan.cells),
         "what is read": asked["read"],
         "states": asked.get("states", {}),
+        "classifier": asked.get("classifier"),
         "precision": plan.precision,
         "version of Ranklock": version("ranklock"),
         "store format": store_format(),
@@ -117,7 +118,7 @@ def at_work(folder: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _forget_killed_processes(folder: Path) -> None:
+def forget_killed_processes(folder: Path) -> None:
     """Take away the locks of processes that are no more: the system has let go of them."""
     for path in (folder / LOCKS).glob("process-*.lock"):
         with locked(path) as free:
@@ -156,7 +157,7 @@ def set_up(
     """Write what a sweep is, once, before its first block."""
     folder.mkdir(parents=True, exist_ok=True)
     store.locks.mkdir(exist_ok=True)
-    with locked(store.locks / "sweep.lock", wait=_PATIENCE) as mine:
+    with locked(store.locks / "sweep.lock", wait=PATIENCE) as mine:
         if not mine:
             raise OutputError(f"Another process is at work on {folder}; wait for it, or stop it.")
         store.prepare()
@@ -166,7 +167,7 @@ def set_up(
         begun = (folder / MANIFEST).is_file()
         if begun:
             check_folder(folder, identity, overwrite=False)
-        _write_tables(folder, plan)
+        write_names(folder, plan.cells, [layout.index for layout in plan.layouts])
         if begun:
             return
         used = sorted({layout.index for layout in plan.layouts})
@@ -189,36 +190,48 @@ def set_up(
             "noise_floor": asdict(floor),
             **provenance(plan.cells, plan.model, plan.depth, plan.precision),
         }
-        _write_manifest(folder, manifest)
+        write_manifest(folder, manifest)
 
 
-def _write_tables(folder: Path, plan: SweepPlan) -> None:
-    """Write the names of genes and cells, unless they are there and can be read."""
+def write_names(folder: Path, cells: Cells, rows: Sequence[int]) -> None:
+    """Write the names of genes and cells, unless they are there and can be read.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    cells
+        The cells.
+    rows
+        Those whose genes are named.
+    """
     found = Sweep(folder, {})
     try:
-        if found.genes.size and len(found.cells) == len(plan.cells):
+        if found.genes.size and len(found.cells) == len(cells):
             return
     except OutputError:
         pass
-    vocabulary = plan.cells.vocabulary
-    tokens = sorted({int(t) for lay in plan.layouts for t in plan.cells.ranked[lay.index]})
+    there = np.zeros(cells.vocabulary.largest_token + 1, bool)
+    for row in rows:
+        there[cells.ranked[row]] = True
+    tokens = np.flatnonzero(there)
     genes, names = describe_genes_and_cells(
-        tokens,
-        [vocabulary.gene(token) for token in tokens],
-        [vocabulary.symbol(token) for token in tokens],
-        plan.cells.obs,
+        tokens.tolist(),
+        [cells.vocabulary.gene(int(token)) for token in tokens],
+        [cells.vocabulary.symbol(int(token)) for token in tokens],
+        cells.obs,
     )
-    _write_whole(folder / GENES, lambda path: genes.to_parquet(path, index=False))
-    _write_whole(folder / CELLS, names.to_parquet)
+    write_within(folder / GENES, lambda path: genes.to_parquet(path, index=False))
+    write_within(folder / CELLS, names.to_parquet)
 
 
 def finish(folder: Path, *, progress: bool) -> None:
     """Write the tables that a finished sweep has, and say that it is finished."""
     found = read_sweep(folder)
-    with locked(found.store.locks / "sweep.lock", wait=_PATIENCE) as mine:
+    with locked(found.store.locks / "sweep.lock", wait=PATIENCE) as mine:
         if not mine:
             return
-        _forget_killed_processes(folder)
+        forget_killed_processes(folder)
         found = read_sweep(folder)
         done, blocks = found.progress()
         read = found.manifest["asked"]["read"]
@@ -229,10 +242,10 @@ def finish(folder: Path, *, progress: bool) -> None:
         complete = Sweep(folder, manifest)
         if read != "genes":
             shifts = complete.cell_shifts()
-            _write_whole(folder / CELL_SHIFTS, lambda path: shifts.to_parquet(path, index=False))
+            write_within(folder / CELL_SHIFTS, lambda path: shifts.to_parquet(path, index=False))
         if read != "cell":
             _write_means(complete, progress=progress)
-        _write_manifest(folder, manifest)
+        write_manifest(folder, manifest)
 
 
 def _write_means(found: Sweep, *, progress: bool) -> None:
@@ -243,7 +256,7 @@ def _write_means(found: Sweep, *, progress: bool) -> None:
         return
     if genes * responders * len(found.arms) <= _MOST_ENTRIES:
         try:
-            _write_whole(found.folder / MEAN_EFFECTS, found.export)
+            write_within(found.folder / MEAN_EFFECTS, found.export)
         except InputError as error:
             why = str(error)
         else:
@@ -256,12 +269,14 @@ def _write_means(found: Sweep, *, progress: bool) -> None:
         )
 
 
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write what a run was, whole or not at all."""
     text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    _write_whole(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+    write_within(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_within(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file of a run, whole or not at all; what a kill leaves of it is among the locks."""
     write_whole(path, write, partial=path.parent / LOCKS / path.name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from ranklock.experiments.plan import (
     plan_knockouts,
     shown_genes,
 )
+from ranklock.experiments.quantities import count, duration, free_disk, size
 from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
 from ranklock.models.head import Head
@@ -210,17 +210,17 @@ class SweepPlan:
             Where the results are to go.
         """
         free = available_memory(self.model.device)
-        disk = "" if folder is None else f" of {_size(_free_disk(folder))} free"
+        disk = "" if folder is None else f" of {size(free_disk(folder))} free"
         lines = [
             f"Plan: {self.knockouts:,} knock-outs in {len(self.layouts):,} cells × "
             f"{len(self.computed)} arms = {self.forwards:,} forwards of {self.depth} "
             + ("layer" if self.depth == 1 else "layers"),
-            f"Work: {_count(self.flop)}FLOP in {self.precision} on {self.model.device}; memory: "
-            f"about {_size(self.memory)} of {_size(free)} free; disk: about {_size(self.disk)}"
+            f"Work: {count(self.flop)}FLOP in {self.precision} on {self.model.device}; memory: "
+            f"about {size(self.memory)} of {size(free)} free; disk: about {size(self.disk)}"
             + disk,
         ]
         if rate is not None:
-            lines.append(f"Time: about {duration(self.flop / rate)} at {_count(rate)}FLOP/s")
+            lines.append(f"Time: about {duration(self.flop / rate)} at {count(rate)}FLOP/s")
         return lines
 
     def measure_rate(self) -> float:
@@ -261,15 +261,15 @@ class SweepPlan:
         least = self._memory(1)  # larger batches are halved until they fit
         if least > free:
             raise InputError(
-                f"This takes about {_size(least)} of memory on {self.model.device} and "
-                f"{_size(free)} are free; take fewer arms (--arms), cells with fewer genes, or "
+                f"This takes about {size(least)} of memory on {self.model.device} and "
+                f"{size(free)} are free; take fewer arms (--arms), cells with fewer genes, or "
                 "another device (--device)."
             )
-        room = None if folder is None else _free_disk(folder)
+        room = None if folder is None else free_disk(folder)
         if room is not None and self.disk - already > room:
             cells = int(len(self.layouts) * room / self.disk)
             raise OutputError(
-                f"The results take about {_size(self.disk)} and {_size(room)} are free under "
+                f"The results take about {size(self.disk)} and {size(room)} are free under "
                 f"{folder}; name a folder on another disk, or take about {cells} cells "
                 "(--sample), fewer responders (--responder), fewer arms (--arms) or the cell "
                 "embedding alone (--read cell)."
@@ -439,30 +439,3 @@ def plan_of_ranks(
         cells, model, chosen, tuple(layouts), read, layer, depth, precision,
         [dict(entry) for entry in skipped], states or {}, head,
     )  # fmt: skip
-
-
-def duration(seconds: float) -> str:
-    """A time in words."""
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _count(number: float) -> str:
-    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
-        if number >= size:
-            return f"{number / size:.3g} {prefix}"
-    return f"{number / 1e6:.3g} M"
-
-
-def _size(number: float) -> str:
-    for prefix, size in (("TiB", 1 << 40), ("GiB", 1 << 30)):
-        if number >= size:
-            return f"{number / size:.1f} {prefix}"
-    return f"{max(number / (1 << 20), 0.1):.1f} MiB"
-
-
-def _free_disk(folder: Path) -> int:
-    there = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
-    return shutil.disk_usage(there).free

@@ -1,0 +1,144 @@
+"""What of a screen is measured exactly: the largest, the suspicious, and some at random.
+
+An attribution fails in two ways (Kramár et al., AtP*, arXiv:2403.00745). A key that holds nearly
+all of some query's attention has no derivative there; and parts of different layers and heads may
+cancel to first order though the whole does not. The first shows in the largest attention that a
+gene gets, the second in the sum of the parts' absolute values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ranklock.statistics.grouped import GroupedMoments
+
+SATURATED = 0.95  # of a query's attention on one key: its removal is no small change
+DISAGREEING = 0.9  # correlation of derivative and removal below which a cell is looked at
+LARGEST, SUSPICIOUS, RANDOM = "largest", "suspicious", "random"
+
+
+def gene_means(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Estimates of each gene over cells.
+
+    Parameters
+    ----------
+    tables
+        As of :class:`ranklock.results.estimates.Estimates`.
+
+    Returns
+    -------
+    By token, ascending: ``estimate``, ``gross`` and ``gene_rank`` (means), ``deviation`` (of the
+    estimate between cells), ``peak`` (maximum), ``n_cells``, and ``unknown`` (cells without an
+    estimate).
+    """
+    moments, peaks, unknown = GroupedMoments(), pd.Series(dtype=np.float64), pd.Series(dtype=int)
+    for table in tables:
+        moments.add(table["token"], table[["estimate", "gross", "gene_rank"]])
+        by_token = table.groupby("token")
+        peaks = pd.concat([peaks, by_token["peak"].max()]).groupby(level=0).max()
+        missing = table["estimate"].isna().groupby(table["token"]).sum()
+        unknown = unknown.add(missing, fill_value=0)
+    means = moments.means()
+    return means.assign(
+        deviation=np.sqrt(moments.variances()["estimate"]),
+        peak=peaks.reindex(means.index),
+        n_cells=moments.counts()["gene_rank"],
+        unknown=unknown.reindex(means.index).astype(int),
+    ).rename_axis("token")
+
+
+def choose_genes(
+    means: pd.DataFrame, verify: int, recheck: int, min_cells: int, seed: int
+) -> pd.Series:
+    """Which genes are measured exactly, and why.
+
+    Parameters
+    ----------
+    means
+        From :func:`gene_means`.
+    verify
+        How many of the largest by absolute estimate; of suspicious ones half as many at most.
+    recheck
+        How many of the others, at random.
+    min_cells
+        Genes in fewer cells are not taken.
+    seed
+        Of the random ones.
+
+    Returns
+    -------
+    Token → ``largest``, ``suspicious`` or ``random``.
+    """
+    able = means[means["n_cells"] >= min_cells]
+    by_size = able["estimate"].abs().fillna(0.0).sort_values(ascending=False, kind="stable")
+    largest = by_size.index[:verify]
+    rest = able.drop(largest)
+    by_gross = able["gross"].fillna(0.0).sort_values(ascending=False, kind="stable")
+    doubtful = (
+        (rest["unknown"] > 0)
+        | (rest["peak"] >= SATURATED)
+        | rest.index.isin(by_gross.index[:verify])
+    )
+    order = rest[doubtful].assign(
+        unknown=lambda t: t["unknown"] > 0, saturated=lambda t: t["peak"] >= SATURATED
+    )
+    order = order.sort_values(["unknown", "saturated", "gross"], ascending=False, kind="stable")
+    suspicious = order.index[: -(-verify // 2)]
+    others = rest.index.drop(suspicious)
+    chosen = np.random.default_rng(seed).permutation(others.to_numpy())[:recheck]
+    return pd.concat(
+        [
+            pd.Series(LARGEST, largest),
+            pd.Series(SUSPICIOUS, suspicious),
+            pd.Series(RANDOM, pd.Index(np.sort(chosen))),
+        ]
+    ).rename_axis("token")
+
+
+def order_of_cells(names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+    """A random order of cells that depends on their names and not on their places."""
+    digests = (hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in names)
+    return np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
+
+
+def choose_pairs(
+    tables: Iterable[pd.DataFrame],
+    genes: npt.ArrayLike,
+    order: npt.NDArray[np.uint64],
+    most: int,
+) -> pd.DataFrame:
+    """In which cells the chosen genes are knocked out.
+
+    Parameters
+    ----------
+    tables
+        As of :func:`gene_means`.
+    genes
+        Tokens of the chosen genes.
+    order
+        From :func:`order_of_cells`.
+    most
+        Cells of each gene: the first in the order that have it, a random sample of these. Of cells
+        where derivative and removal disagree, as many again, with all of the chosen genes in them.
+
+    Returns
+    -------
+    The rows of the tables, in order of cell and rank.
+    """
+    kept = flagged = pd.DataFrame()
+    for table in tables:
+        rows = table[table["token"].isin(np.asarray(genes))]
+        rows = rows.assign(order=order[rows["cell"].to_numpy()])
+        kept = pd.concat([kept, rows]).sort_values("order", kind="stable")
+        kept = kept.groupby("token", sort=False).head(most)
+        flagged = pd.concat([flagged, rows[rows["agreement"] < DISAGREEING]])
+        few = flagged.drop_duplicates("cell").sort_values("order")["cell"][:most]
+        flagged = flagged[flagged["cell"].isin(few)]
+    both = pd.concat([kept, flagged]).drop_duplicates(["cell", "token"])
+    both = both.sort_values(["cell", "gene_rank"], ignore_index=True)
+    return both.drop(columns="order")
