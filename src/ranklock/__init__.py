@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ranklock.experiments import move as move
     from ranklock.experiments import plan_sweep as plan_sweep
     from ranklock.experiments import read_evaluation as read_evaluation
+    from ranklock.experiments import regulators as regulators
+    from ranklock.experiments import screen as screen
     from ranklock.experiments import sweep as sweep
     from ranklock.experiments.states import StateQuestion as StateQuestion
     from ranklock.models import Model as Model
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from ranklock.network import read_network as read_network
     from ranklock.questions.folder import Audit as Audit
     from ranklock.questions.folder import read_audit as read_audit
+    from ranklock.results.screen import Screen as Screen
+    from ranklock.results.screen import read_screen as read_screen
     from ranklock.results.sweep import Sweep as Sweep
     from ranklock.results.sweep import read_sweep as read_sweep
     from ranklock.run import Run as Run
@@ -67,6 +71,7 @@ _HOME = {
     "RanklockWarning": "errors",
     "Responders": "claims.responders",
     "Run": "run",
+    "Screen": "results.screen",
     "Selection": "cells",
     "StateQuestion": "experiments.states",
     "Sweep": "results.sweep",
@@ -88,9 +93,12 @@ _HOME = {
     "read_network": "network",
     "read_responders": "claims.responders",
     "read_run": "run",
+    "read_screen": "results.screen",
     "read_sweep": "results.sweep",
     "read_vocabulary": "vocabulary",
     "responders": "claims.responders",
+    "regulators": "experiments",
+    "screen": "experiments",
     "sweep": "experiments",
     "write_vocabulary": "vocabulary",
 }

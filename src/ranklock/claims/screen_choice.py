@@ -36,19 +36,21 @@ def gene_means(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     estimate between cells), ``peak`` (maximum), ``n_cells``, and ``unknown`` (cells without an
     estimate).
     """
-    moments, peaks, unknown = GroupedMoments(), pd.Series(dtype=np.float64), pd.Series(dtype=int)
+    moments = GroupedMoments()
+    peaks: list[pd.Series] = []
+    unknown: list[pd.Series] = []
     for table in tables:
         moments.add(table["token"], table[["estimate", "gross", "gene_rank"]])
         by_token = table.groupby("token")
-        peaks = pd.concat([peaks, by_token["peak"].max()]).groupby(level=0).max()
+        peaks = [pd.concat([*peaks, by_token["peak"].max()]).groupby(level=0).max()]
         missing = table["estimate"].isna().groupby(table["token"]).sum()
-        unknown = unknown.add(missing, fill_value=0)
+        unknown = [pd.concat([*unknown, missing]).groupby(level=0).sum()]
     means = moments.means()
     return means.assign(
         deviation=np.sqrt(moments.variances()["estimate"]),
-        peak=peaks.reindex(means.index),
+        peak=peaks[0],
         n_cells=moments.counts()["gene_rank"],
-        unknown=unknown.reindex(means.index).astype(int),
+        unknown=unknown[0],
     ).rename_axis("token")
 
 
@@ -128,17 +130,20 @@ def choose_pairs(
 
     Returns
     -------
-    The rows of the tables, in order of cell and rank.
+    The rows of the tables, in order of cell and rank, with ``sampled``, whether they are of the
+    random sample.
     """
-    kept = flagged = pd.DataFrame()
+    kept: list[pd.DataFrame] = []
+    flagged: list[pd.DataFrame] = []
     for table in tables:
         rows = table[table["token"].isin(np.asarray(genes))]
         rows = rows.assign(order=order[rows["cell"].to_numpy()])
-        kept = pd.concat([kept, rows]).sort_values("order", kind="stable")
-        kept = kept.groupby("token", sort=False).head(most)
-        flagged = pd.concat([flagged, rows[rows["agreement"] < DISAGREEING]])
-        few = flagged.drop_duplicates("cell").sort_values("order")["cell"][:most]
-        flagged = flagged[flagged["cell"].isin(few)]
-    both = pd.concat([kept, flagged]).drop_duplicates(["cell", "token"])
-    both = both.sort_values(["cell", "gene_rank"], ignore_index=True)
-    return both.drop(columns="order")
+        both = pd.concat([*kept, rows]).sort_values("order", kind="stable")
+        kept = [both.groupby("token", sort=False).head(most)]
+        doubtful = pd.concat([*flagged, rows[rows["agreement"] < DISAGREEING]])
+        first = doubtful.drop_duplicates("cell").sort_values("order")["cell"][:most]
+        flagged = [doubtful[doubtful["cell"].isin(first)]]
+    pairs = pd.concat([*(part.assign(sampled=True) for part in kept),
+                       *(part.assign(sampled=False) for part in flagged)])  # fmt: skip
+    pairs = pairs.drop_duplicates(["cell", "token"]).drop(columns="order")
+    return pairs.sort_values(["cell", "gene_rank"], ignore_index=True)

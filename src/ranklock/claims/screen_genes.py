@@ -9,7 +9,8 @@ from ranklock.claims.screen_choice import LARGEST, RANDOM
 from ranklock.statistics.intervals import Estimate, mean_spearman
 from ranklock.statistics.missed import Approximated, Recall, recall_of_largest
 
-MOST_ERROR = 0.5  # of the exact effects' length, above which a cell's estimates are not believed
+_MOST_ERROR = 0.5  # of the exact effects' length, above which a cell's estimates are not believed
+_MOST_LOG_ERROR = float(np.log(2.0))
 _FEWEST_IN_CELL = 5  # exact effects by which a cell is judged
 _TOPS = (10, 20)
 
@@ -20,36 +21,37 @@ def judge_cells(pairs: pd.DataFrame, probes: int) -> pd.DataFrame:
     Parameters
     ----------
     pairs
-        One row a cell and gene that was measured: ``cell``, ``estimate``, ``exact``, ``agreement``.
+        One row a cell and gene that was measured: ``cell``, ``estimate``, ``exact``, ``agreement``
+        and ``under_noise_floor``.
     probes
-        Random signs behind an estimate; 0 for none.
+        Random signs behind an estimate of a mean effect; 0 for a number with a sign.
 
     Returns
     -------
-    By cell: ``agreement``, ``measured`` (genes), ``error`` (‖exact − estimate‖ / ‖exact‖ over
-    these; NaN below five), and ``bad``.
+    By cell: ``agreement``, ``measured`` (genes), ``error`` (NaN below five genes), and ``bad``.
+    The error is ‖exact − estimate‖ / ‖exact‖ of numbers with a sign, and the root mean square of
+    ln(estimate / exact) of mean effects.
 
     Notes
     -----
-    Squares of m random signs scatter by √(2/m) of their mean, which says nothing against a cell:
-    an error of twice that, if it is more than one half, is let pass.
+    Bad is an error of more than one half, or a factor of two. Squares of m random signs scatter by
+    √(2/m) of their mean, which says nothing against a cell: an error of twice that is let pass.
     """
     both = pairs.dropna(subset=["estimate", "exact"])
-    squared = pd.DataFrame(
-        {
-            "cell": both["cell"],
-            "apart": (both["exact"] - both["estimate"]) ** 2,
-            "exact": both["exact"] ** 2,
-        }
-    )
-    by_cell = squared.groupby("cell")
-    sums = by_cell[["apart", "exact"]].sum()
-    measured = by_cell.size()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.sqrt(sums["apart"] / sums["exact"]).where(measured >= _FEWEST_IN_CELL)
-    limit = max(MOST_ERROR, 2 * np.sqrt(2 / probes)) if probes else MOST_ERROR
-    table = pd.DataFrame({"measured": measured, "error": error, "bad": error > limit})
-    table.insert(0, "agreement", pairs.groupby("cell")["agreement"].first())
+    if probes:
+        both = both[~both["under_noise_floor"] & (both["estimate"] > 0) & (both["exact"] > 0)]
+        squared, limit = np.log(both["estimate"] / both["exact"]) ** 2, _MOST_LOG_ERROR
+        error = np.sqrt(squared.groupby(both["cell"]).mean())
+        limit = max(limit, 2 * np.sqrt(2 / probes))
+    else:
+        apart = ((both["exact"] - both["estimate"]) ** 2).groupby(both["cell"]).sum()
+        whole = (both["exact"] ** 2).groupby(both["cell"]).sum()
+        error, limit = np.sqrt(apart / whole.where(whole > 0)), _MOST_ERROR
+    measured = both.groupby("cell").size()
+    table = pd.DataFrame({"agreement": pairs.groupby("cell")["agreement"].first()})
+    table["measured"] = measured.reindex(table.index).fillna(0).astype(int)
+    table["error"] = error.where(measured >= _FEWEST_IN_CELL)
+    table["bad"] = table["error"] > limit
     return table
 
 
@@ -59,10 +61,12 @@ def mended(means: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     means
-        From :func:`ranklock.claims.screen_choice.gene_means`.
+        From :func:`ranklock.claims.screen_choice.gene_means`, with exact effects in the place of
+        estimates where a whole cell was measured.
     pairs
-        One row a cell and gene that was measured: ``token``, ``estimate``, ``exact`` and
-        ``under_noise_floor``.
+        One row a cell and gene that was measured: ``token``, ``estimate``, ``exact``,
+        ``under_noise_floor``, ``sampled`` (whether the cell was taken at random) and ``fell_back``
+        (whether all of its genes were measured).
 
     Returns
     -------
@@ -72,38 +76,42 @@ def mended(means: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
     Notes
     -----
-    The difference estimator of survey sampling: mean estimate over all N cells, plus the mean of
-    exact − estimate over the m that were measured, with the variance s²/N + s²_difference/m. It
-    has no bias where the m are a random sample, and is the mean exact effect where m = N.
+    The difference estimator of survey sampling: mean estimate over the N cells that are known by
+    estimates, plus the mean of exact − estimate over the m of them that were measured, with the
+    variance s²/N + s²_difference/m. It has no bias where the m are a random sample, and is the
+    mean exact effect where m = N.
     """
-    apart = (pairs["exact"] - pairs["estimate"]).groupby(pairs["token"])
     by_token = pairs.groupby("token")
+    of_some = pairs[pairs["sampled"] & ~pairs["fell_back"]]
+    apart = (of_some["exact"] - of_some["estimate"]).groupby(of_some["token"])
     there = pd.DataFrame(
         {
             "exact": by_token["exact"].mean(),
             "estimate_there": by_token["estimate"].mean(),
             "exact_deviation": by_token["exact"].std(),
-            "apart": apart.mean(),
-            "apart_deviation": apart.std(),
             "verified_in": by_token["exact"].count(),
             "under_noise_floor": by_token["under_noise_floor"].mean(),
+            "apart": apart.mean(),
+            "apart_deviation": apart.std(),
+            "apart_number": apart.count(),
         }
     ).reindex(means.index)
     there["verified_in"] = there["verified_in"].fillna(0).astype(int)
-    m, n = there["verified_in"], means["n_cells"]
-    everywhere = m >= n
+    n = means["n_cells"]
     # Where no estimate is to be had, what was measured stands for all cells.
-    alone = everywhere | (there["apart"].isna() & (m > 0))
-    effect = means["estimate"] + there["apart"].fillna(0.0)
-    variance = means["deviation"] ** 2 / n
-    variance = variance + (there["apart_deviation"] ** 2 / m.where(m > 1)).where(m > 0, 0.0)
-    of_exact = there["exact_deviation"] ** 2 / m.where(m > 1)
+    alone = (there["verified_in"] > 0) & ((there["verified_in"] >= n) | means["estimate"].isna())
+    estimated = 1.0 - by_token["fell_back"].sum().reindex(means.index).fillna(0.0) / n
+    number = there["apart_number"]
+    effect = means["estimate"] + estimated * there["apart"].fillna(0.0)
+    of_apart = (there["apart_deviation"] ** 2 / number.where(number > 1)).where(number > 0, 0.0)
+    variance = means["deviation"] ** 2 / n + estimated**2 * of_apart
+    of_exact = there["exact_deviation"] ** 2 / there["verified_in"].where(there["verified_in"] > 1)
+    shown = ("exact", "estimate_there", "verified_in", "under_noise_floor")
     return means.assign(
         effect=effect.mask(alone, there["exact"]),
         standard_error=np.sqrt(variance.mask(alone, of_exact)),
-        **{name: there[name] for name in
-           ("exact", "estimate_there", "verified_in", "under_noise_floor")},
-    )  # fmt: skip
+        **{name: there[name] for name in shown},
+    )
 
 
 def missed(
@@ -114,7 +122,7 @@ def missed(
     Parameters
     ----------
     genes
-        From :func:`mended`, with ``chosen``.
+        From :func:`mended`, with ``chosen`` and ``ranked``, whether enough cells have it.
     pairs
         As there.
     verify
@@ -127,20 +135,18 @@ def missed(
     Spearman's correlation of estimate and exact effect among genes measured at random, and the
     recall of the largest 10, 20 and ``verify``, as far as so many were measured.
     """
-    sampled = genes[(genes["chosen"] == RANDOM) & genes["exact"].notna()]
-    gross = pairs.groupby("token")["gross"].mean().reindex(sampled.index)
-    errors = ((sampled["exact"] - sampled["estimate_there"]) / gross)[gross > 0]
-    rest = genes[genes["exact"].isna() & (genes["gross"] > 0) & genes["estimate"].notna()]
+    chosen_so = genes.index[genes["chosen"] == RANDOM]
+    rows = pairs[pairs["token"].isin(chosen_so) & ~pairs["fell_back"]]
+    sampled = rows.groupby("token")[["estimate", "exact", "gross"]].mean().dropna()
+    sampled = sampled[sampled["gross"] > 0]
+    errors = (sampled["exact"] - sampled["estimate"]) / sampled["gross"]
+    measured = (genes["chosen"] != "") | (genes["verified_in"] >= genes["n_cells"])
+    rest = genes[genes["ranked"] & ~measured & genes["estimate"].notna() & (genes["gross"] > 0)]
     approximated = Approximated(rest["estimate"].to_numpy(), rest["gross"].to_numpy())
-    exact = genes.loc[genes["exact"].notna(), "effect"].to_numpy()
+    exact = genes.loc[genes["ranked"] & measured, "effect"].dropna().to_numpy()
     tops = sorted({top for top in (*_TOPS, verify) if top <= min(verify, len(exact))})
-    recalls = [
-        recall_of_largest(top, exact, approximated, errors.dropna().to_numpy(), seed)
-        for top in tops
-    ]
-    correlation = mean_spearman(
-        sampled["estimate_there"], sampled["exact"], np.zeros(len(sampled))
-    )
+    recalls = [recall_of_largest(top, exact, approximated, errors.to_numpy(), seed) for top in tops]
+    correlation = mean_spearman(sampled["estimate"], sampled["exact"], np.zeros(len(sampled)))
     return correlation, recalls
 
 

@@ -65,7 +65,8 @@ def check_screen_folder(folder: Path, identity: Mapping[str, Any], *, overwrite:
     if folder.is_file():
         raise OutputError(f"{folder} is a file; name another folder with --out.")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if not names or names <= {LOCKS, GENES, CELLS}:
+    begun = LOCKS in names and names <= {LOCKS, FOLDER, GENES, CELLS}
+    if not names or begun:
         return
     if not is_screen(folder):
         raise OutputError(
@@ -97,9 +98,8 @@ def check_screen_folder(folder: Path, identity: Mapping[str, Any], *, overwrite:
                 raise OutputError(
                     f"Another process is at work on {folder}; wait for it, or stop it."
                 )
-    # The manifest first, so that a kill leaves no screen that looks whole.
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for name in sorted((_OWN if other else _LATER) & names - {LOCKS, MANIFEST}):
+    # The manifest last: it says whose the rest is, should this be killed.
+    for name in sorted((_OWN if other else _LATER) & names - {LOCKS}, key=MANIFEST.__eq__):
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -18,8 +18,8 @@ from ranklock.engine.memory import available_memory
 from ranklock.engine.screening import Question
 from ranklock.errors import InputError, OptionError, OutputError, RanklockWarning
 from ranklock.experiments.plan import check_fit, find_knockouts, shown_genes
-from ranklock.experiments.states import StateQuestion, find_ends
 from ranklock.experiments.quantities import count, free_disk, size
+from ranklock.experiments.states import StateQuestion, find_ends
 from ranklock.experiments.sweep_plan import SweepPlan, plan_of_ranks
 from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
@@ -29,6 +29,64 @@ from ranklock.models.precision import check_precision
 GOAL, CLASSIFIER, POTENCY, GENE_SET = "goal", "classifier", "potency", "gene set"
 _GENES_IN_PART = 1 << 15  # what a kill can cost, and what is held at once
 _BYTES_OF_ROW = 20
+
+
+@dataclass(frozen=True)
+class Checking:
+    """What of a screen is measured exactly, and how it is tested.
+
+    Attributes
+    ----------
+    verify
+        Genes with the largest estimates that are knocked out by forwards; of suspicious ones half
+        as many more, at most.
+    recheck
+        Genes at random, of the others: what tells how much the estimates miss.
+    verify_cells
+        Cells of each of these genes, at random.
+    fallback_cells
+        Cells that are measured whole, at most, where their estimates prove bad.
+    arms
+        Arms of the forwards.
+    donor
+        Column of obs that names donors: they are the replicates then.
+    min_cells
+        Genes in fewer cells are neither measured nor tested.
+    seed
+        Of all choices.
+    """
+
+    verify: int = 50
+    recheck: int = 25
+    verify_cells: int = 20
+    fallback_cells: int = 10
+    arms: tuple[str, ...] = ("hold",)
+    donor: str | None = None
+    min_cells: int = 5
+    seed: int = 0
+
+    def check(self, cells: Cells) -> None:
+        """Refuse what cannot be done.
+
+        Raises
+        ------
+        InputError
+            When a number makes no sense, ``hold`` is not among the arms, or there is no such
+            column.
+        """
+        least = {"verify": 1, "recheck": 0, "verify_cells": 1, "fallback_cells": 0, "min_cells": 1}
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise OptionError(f"{name} is {getattr(self, name)}; it is {number} at least.")
+        find_arms(self.arms)
+        if "hold" not in self.arms:
+            raise OptionError("A screen estimates effects of hold; name it among the arms.")
+        if self.donor is not None and self.donor not in cells.obs:
+            there = ", ".join(map(str, cells.obs.columns)) or "none"
+            raise InputError(
+                f"{cells.source} has no column {self.donor!r} in obs (it has {there}); name the "
+                "one that holds donors or samples."
+            )
 
 
 @dataclass(frozen=True, eq=False)

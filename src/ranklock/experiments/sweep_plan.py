@@ -216,8 +216,7 @@ class SweepPlan:
             f"{len(self.computed)} arms = {self.forwards:,} forwards of {self.depth} "
             + ("layer" if self.depth == 1 else "layers"),
             f"Work: {count(self.flop)}FLOP in {self.precision} on {self.model.device}; memory: "
-            f"about {size(self.memory)} of {size(free)} free; disk: about {size(self.disk)}"
-            + disk,
+            f"about {size(self.memory)} of {size(free)} free; disk: about {size(self.disk)}" + disk,
         ]
         if rate is not None:
             lines.append(f"Time: about {duration(self.flop / rate)} at {count(rate)}FLOP/s")

@@ -80,6 +80,8 @@ def recall_of_largest(
     """
     sizes = np.sort(np.abs(np.asarray(exact, np.float64)))[::-1]
     seen = np.asarray(errors, np.float64)
+    if top <= len(sizes) and not len(rest.estimate):
+        return Recall(top, 1.0, 1.0, 1.0)
     if len(seen) < FEWEST_CHECKED or top > len(sizes):
         return Recall(top, np.nan, np.nan, np.nan)
     draw = np.random.default_rng(seed)
