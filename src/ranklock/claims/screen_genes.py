@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ranklock.claims.screen_choice import LARGEST, RANDOM
+from ranklock.claims.screen_choice import RANDOM
 from ranklock.statistics.intervals import Estimate, mean_spearman
 from ranklock.statistics.missed import Approximated, Recall, recall_of_largest
 
@@ -150,8 +150,16 @@ def missed(
     return correlation, recalls
 
 
-def as_large(genes: pd.DataFrame) -> int:
-    """How many genes measured at random have an effect as large as the least of the largest."""
-    largest = genes.loc[genes["chosen"] == LARGEST, "effect"].abs()
-    sampled = genes.loc[genes["chosen"] == RANDOM, "effect"].abs()
-    return int((sampled >= largest.min()).sum()) if len(largest) else 0
+def as_large(genes: pd.DataFrame, verify: int) -> int:
+    """How many of the genes measured at random are among the largest of all that were measured.
+
+    Parameters
+    ----------
+    genes
+        As in :func:`missed`.
+    verify
+        How many are meant by the largest.
+    """
+    measured = genes[genes["chosen"] != ""]
+    largest = measured["effect"].abs().nlargest(verify).index
+    return int((measured.loc[largest, "chosen"] == RANDOM).sum())

@@ -7,9 +7,20 @@ from collections.abc import Mapping, Sequence
 from ranklock.claims.knockouts import Knockouts
 from ranklock.claims.responders import Responders
 from ranklock.claims.shift_tables import CELL_SHIFT
+from ranklock.results.screen import Screen
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 _PLACEBO = "shift"
+_ASKED = {
+    "goal": "change of the cosine from {start} to {goal}",
+    "classifier": "change of the logit of {label}",
+    "potency": "mean effect on all other genes",
+    "gene set": "mean effect on {genes}",
+}
+_CHOSEN = {
+    "largest": "of the largest estimates", "suspicious": "suspicious",
+    "random": "at random",
+}  # fmt: skip
 
 
 def describe_responders(found: Responders, top: int = 10, genes: Sequence[str] = ()) -> list[str]:
@@ -97,6 +108,61 @@ def describe_knockouts(found: Knockouts, top: int = 10) -> list[str]:
                 f"{row.n_cells} cells"
             )
     return lines + _notes(manifest["statements"], len(labels), donor)
+
+
+def describe_screen(found: Screen, top: int = 10) -> list[str]:
+    """What a screen found, how far to believe it, and what it missed, a line each.
+
+    Parameters
+    ----------
+    found
+        The screen, finished or not.
+    top
+        How many of the largest effects to list.
+    """
+    manifest = found.manifest
+    asked, plan = manifest["asked"], manifest["plan"]
+    lines = [
+        f"Screen of {plan['knockouts']:,} knock-outs in {plan['cells']:,} cells: "
+        + _ASKED[asked["question"]].format(
+            label=asked.get("label"), genes=", ".join(asked.get("genes", [])[:5]),
+            **{end: asked.get("states", {}).get(end) for end in ("start", "goal")},
+        )
+    ]  # fmt: skip
+    if not found.complete:
+        done = f"{found.parts.done()} of {plan['parts']}"
+        return [*lines, f"Unfinished: {done} parts are estimated; the same command goes on."]
+    table = found.table
+    chosen = table["chosen"].value_counts()
+    of = [f"{chosen[why]} {said}" for why, said in _CHOSEN.items() if why in chosen]
+    lines.append(f"Measured by forwards: {', '.join(of)}")
+    lines.append(f"The {min(top, len(table))} largest:")
+    for row in table.head(top).itertuples(index=False):
+        error = "" if row.standard_error != row.standard_error else f" ± {row.standard_error:.1e}"
+        how = f"exact in {row.verified_in} of" if row.verified_in else "estimated in"
+        q = "" if row.q != row.q else f"  q {row.q:.1e}"
+        cells = "cell" if row.n_cells == 1 else "cells"
+        lines.append(f"  {row.gene:12} {row.effect:+.2e}{error}  {how} {row.n_cells} {cells}{q}")
+    missed = manifest["missed"]
+    correlation = missed["correlation"]
+    if correlation["value"] is not None:
+        lines.append(
+            f"Among {missed['sampled']} others at random: rank correlation of estimate and exact "
+            f"effect {correlation['value']:.3f}{_interval(correlation)}; {missed['as_large']} of "
+            f"them among the largest {asked['verify']}"
+        )
+    recalls = [
+        f"{recall['value']:.0%} of the largest {recall['top']}{_interval(recall, '.0%')}"
+        for recall in missed["recall"] if recall["value"] is not None
+    ]  # fmt: skip
+    if recalls:
+        lines.append(f"Estimated to be among those measured: {', '.join(recalls)}")
+    return lines + [f"note: {sentence}" for sentence in manifest["statements"]]
+
+
+def _interval(numbers: Mapping[str, float | None], shape: str = ".3f") -> str:
+    low, high = numbers["low"], numbers["high"]
+    return "" if low is None or high is None else f" [{low:{shape}}, {high:{shape}}]"
 
 
 def _notes(statements: Mapping[str, Sequence[str]], of: int, donor: str | None) -> list[str]:

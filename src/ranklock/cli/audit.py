@@ -120,16 +120,17 @@ def audit(
         from ranklock.network import read_network
         from ranklock.report.files import check_formats
         from ranklock.report.text import describe_audit
-        from ranklock.results.sweep import is_sweep, read_sweep
+        from ranklock.results.sweep import sweep_in
 
         formats = check_formats([part.strip() for part in figures.split(",")] if figures else [])
         parse_budget(budget)
         states = o.states_of(state_key, start, goal)
         links = None if network is None else read_network(network)
-        if is_sweep(cells):
+        there = sweep_in(cells)
+        if there is not None:
             _refuse_options_of_forwards(context, cells)
             found = audit_sweep(
-                read_sweep(cells), out, network=links, seed=seed, figures=formats,
+                there, out, network=links, seed=seed, figures=formats,
                 overwrite=overwrite,
             )  # fmt: skip
         else:

@@ -109,12 +109,18 @@ def knockouts(
 
 def _measured(source: Path) -> Sweep | Path:
     """A sweep, or the path of a table."""
-    from ranklock.questions.folder import is_audit
-    from ranklock.results.sweep import is_sweep, read_sweep
+    from ranklock.results.screen import TABLE, is_screen
+    from ranklock.results.sweep import sweep_in
     from ranklock.run import CELL_SHIFTS
 
-    if is_audit(source) or is_sweep(source):
-        return read_sweep(source / "sweep" if is_audit(source) else source)
+    if is_screen(source):
+        raise InputError(
+            f"{source} is a screen, whose knock-outs were chosen for their effects, so that none "
+            f"is a fair control of another; its own {TABLE} tests every gene's estimate."
+        )
+    sweep = sweep_in(source)
+    if sweep is not None:
+        return sweep
     if source.is_dir():
         if not (source / CELL_SHIFTS).is_file():
             raise InputError(f"{source} holds no {CELL_SHIFTS}; name a sweep, knock-outs or table.")

@@ -116,16 +116,15 @@ def responders(
         from ranklock.claims.responders import SWEEP
         from ranklock.claims.responders import responders as find
         from ranklock.claims.text import describe_responders
-        from ranklock.questions.folder import is_audit
         from ranklock.results.folder import check_folder
-        from ranklock.results.sweep import is_sweep, read_sweep
+        from ranklock.results.sweep import sweep_in
 
         check_folder(out, overwrite=overwrite, beside={SWEEP})
         genes = genes_of(gene, gene_list)
         names = None if arms is None else o.arm_names(arms, backfill=False)
-        if is_audit(source) or is_sweep(source):
+        sweep = sweep_in(source)
+        if sweep is not None:
             refuse_options(context, source)
-            sweep = read_sweep(source / SWEEP if is_audit(source) else source)
         else:
             cells = CellOptions(
                 source, cell, cell_range, where, sample, seed, values, counts_layer, gene_column

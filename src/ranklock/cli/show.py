@@ -23,7 +23,7 @@ SHOW_EPILOG = (
 def show(
     run: Annotated[
         Path,
-        typer.Argument(help="Folder that a command wrote: a sweep, an audit, claims, ..."),
+        typer.Argument(help="Folder that a command wrote: a sweep, screen, audit, claims, ..."),
     ],
     gene: Annotated[
         str | None, typer.Option(help="Show what moves when this gene is knocked out.")
@@ -45,12 +45,13 @@ def show(
 ) -> None:
     """Show what a run found, finished or not; what is on disk is never changed."""
     from ranklock.claims import knockouts, responders
-    from ranklock.claims.text import describe_knockouts, describe_responders
+    from ranklock.claims.text import describe_knockouts, describe_responders, describe_screen
     from ranklock.experiments.evaluate import COMMAND as EVALUATE
     from ranklock.experiments.evaluate import read_evaluation
     from ranklock.questions.folder import is_audit, read_audit
     from ranklock.report.text import describe_audit, describe_knockout_of, describe_sweep
     from ranklock.results.folder import read_folder
+    from ranklock.results.screen import is_screen, read_screen
     from ranklock.results.sweep import is_sweep, read_sweep
 
     with reported():
@@ -62,6 +63,15 @@ def show(
                 typer.echo(json.dumps(found_audit.content, indent=1))
             else:
                 typer.echo("\n".join(describe_audit(found_audit, run)))
+            return
+        if is_screen(run):
+            if gene or export:
+                raise OptionError(f"{run} is a screen; its sweep is {run / 'sweep'}: show that.")
+            found_screen = read_screen(run)
+            if as_json:
+                print_json(found_screen.manifest, run)
+            else:
+                typer.echo("\n".join(describe_screen(found_screen, top)))
             return
         if not is_sweep(run):
             if gene or export:

@@ -29,7 +29,7 @@ from ranklock.evaluation.screen_cells import CellOptions, read_screen_cells
 from ranklock.evaluation.screen_table import SUFFIXES, TableColumns, read_screen_table
 from ranklock.evaluation.summary import LayerSummary, orient_baselines, summarise
 from ranklock.results import read_folder, write_folder
-from ranklock.results.sweep import Sweep, is_sweep, read_sweep
+from ranklock.results.sweep import Sweep, sweep_in
 from ranklock.run import Run, read_run
 
 if TYPE_CHECKING:
@@ -250,9 +250,7 @@ def _open(path: str | Path) -> Run | Sweep | AnnData:
         except Exception as error:  # readers raise OSError, KeyError and errors of their own
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"{path} is not a readable .h5ad file ({reason}).") from error
-    if is_sweep(path / "sweep"):  # an audit's
-        path = path / "sweep"
-    return read_sweep(path) if is_sweep(path) else read_run(path)
+    return sweep_in(path) or read_run(path)
 
 
 def _in_cells(source: str | Path | Run | Sweep) -> GenesInCells:

@@ -32,18 +32,22 @@ from ranklock.results.screen import (
     FALLBACK,
     FIGURE_PNG,
     FIGURE_SVG,
-    SWEEP,
     TABLE,
     VERIFIED,
     read_screen,
 )
 from ranklock.results.store import locked
-from ranklock.results.sweep import read_sweep
+from ranklock.results.sweep import INNER, read_sweep
 from ranklock.statistics.intervals import Estimate
 from ranklock.statistics.missed import Recall
 from ranklock.statistics.replicates import FEWEST_REPLICATES
 
 Tables = Callable[[], Iterator[pd.DataFrame]]
+_COLUMNS = (
+    "gene", "gene_id", "effect", "standard_error", "chosen", "exact", "estimate_there",
+    "verified_in", "estimate", "n_cells", "ranked", "gross", "peak", "gene_rank", "specific", "t",
+    "p", "q", "percentile", "n_replicates", "under_noise_floor",
+)  # fmt: skip
 _SMALLEST = 1e-30  # of a mean effect: below what a float32 forward could move
 
 
@@ -65,7 +69,7 @@ def finish(
         pairs = choose_pairs(
             estimates.tables(), chosen.index.to_numpy(), order, checking.verify_cells
         )
-        exact = measure_pairs(plan, pairs, folder / SWEEP, checking.arms, progress=progress)
+        exact = measure_pairs(plan, pairs, folder / INNER, checking.arms, progress=progress)
         if exact is None:
             return False
         pairs = pairs.merge(exact, on=["cell", "token"], how="left").assign(fell_back=False)
@@ -169,10 +173,7 @@ def _write(
     table["size"] = table["effect"].abs()
     order = ["ranked", "size", "gene_id"]
     table = table.sort_values(order, ascending=[False, False, True], ignore_index=True)
-    first = ["gene", "gene_id", "effect", "standard_error", "chosen", "exact", "estimate_there",
-             "verified_in", "estimate", "n_cells", "ranked", "gross", "peak", "gene_rank", "specific",
-             "t", "p", "q", "percentile", "n_replicates", "under_noise_floor"]  # fmt: skip
-    table = table[first]
+    table = table[list(_COLUMNS)]
     labels = there.genes.loc[pairs["token"]]
     verified = pairs.assign(
         cell=np.array(plan.cells.names)[pairs["cell"]],
@@ -187,7 +188,7 @@ def _write(
         replicates = int(plan.cells.obs[checking.donor].iloc[plan.rows].nunique())
     missed_by = {
         "sampled": int((genes["chosen"] == "random").sum()),
-        "as_large": as_large(genes),
+        "as_large": as_large(genes, checking.verify),
         "correlation": _plain(asdict(correlation)),
         "recall": [_plain(asdict(recall)) for recall in recalls],
     }
@@ -208,7 +209,7 @@ def _write(
             "fell_back": int(checks["fell_back"].sum()),
             "median_error": _number(checks["error"].median()),
         },
-        "noise_floor": read_sweep(folder / SWEEP).manifest["noise_floor"],
+        "noise_floor": read_sweep(folder / INNER).manifest["noise_floor"],
         "statements": _statements(checks, missed_by, replicates),
         "files": {name: file_digest(folder / name) for name in files},
     }

@@ -23,15 +23,14 @@ from ranklock.results.screen import (
     FIGURE_PNG,
     FIGURE_SVG,
     FORMAT,
-    SWEEP,
     TABLE,
     VERIFIED,
     is_screen,
 )
 from ranklock.results.store import locked
-from ranklock.results.sweep import CELLS, GENES
+from ranklock.results.sweep import CELLS, GENES, INNER
 
-_LATER = {SWEEP, FALLBACK, TABLE, VERIFIED, CHECKS, FIGURE_PNG, FIGURE_SVG, MANIFEST}
+_LATER = {INNER, FALLBACK, TABLE, VERIFIED, CHECKS, FIGURE_PNG, FIGURE_SVG, MANIFEST}
 _OWN = {LOCKS, FOLDER, GENES, CELLS, *_LATER}
 
 

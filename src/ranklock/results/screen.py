@@ -13,11 +13,11 @@ import pandas as pd
 from ranklock.errors import InputError, OutputError
 from ranklock.results.estimates import Estimates
 from ranklock.results.folder import MANIFEST, file_digest
-from ranklock.results.sweep import CELLS, GENES, Sweep, digest_of, read_sweep
+from ranklock.results.sweep import CELLS, GENES, INNER, Sweep, digest_of, read_sweep
 
 FORMAT = "ranklock-screen"
 TABLE, VERIFIED, CHECKS = "screen.parquet", "verified.parquet", "checks.parquet"
-SWEEP, FALLBACK = "sweep", "fallback"
+FALLBACK = "fallback"
 FIGURE_PNG, FIGURE_SVG = "screen.png", "screen.svg"
 
 
@@ -77,7 +77,7 @@ class Screen:
     @cached_property
     def sweep(self) -> Sweep:
         """The knock-outs that were measured, with their effects on every responder."""
-        return read_sweep(self.folder / SWEEP)
+        return read_sweep(self.folder / INNER)
 
     @cached_property
     def parts(self) -> Estimates:

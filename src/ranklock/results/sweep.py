@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = "ranklock-sweep"
 STORE, GENES, CELLS = "effects.zarr", "genes.parquet", "cells.parquet"
+INNER = "sweep"  # folder of the sweep of an audit, a screen or claims, within theirs
 MEAN_EFFECTS, CELL_SHIFTS = "effects.h5ad", "cell_shifts.parquet"
 
 
@@ -500,6 +501,14 @@ def read_sweep(folder: str | Path) -> Sweep:
             f"({manifest['identity']['version of Ranklock']}); read it with that one."
         )
     return Sweep(folder, manifest)
+
+
+def sweep_in(folder: str | Path) -> Sweep | None:
+    """The sweep that a folder is, or holds: an audit's, a screen's; None where there is none."""
+    for place in (Path(folder), Path(folder) / INNER):
+        if is_sweep(place):
+            return read_sweep(place)
+    return None
 
 
 def describe_genes_and_cells(
