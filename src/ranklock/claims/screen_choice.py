@@ -3,7 +3,8 @@
 An attribution fails in two ways (Kramár et al., AtP*, arXiv:2403.00745). A key that holds nearly
 all of some query's attention has no derivative there; and parts of different layers and heads may
 cancel to first order though the whole does not. The first shows in the largest attention that a
-gene gets, the second in the sum of the parts' absolute values.
+gene gets, the second in the sum of the parts' absolute values. A third failure is a gene that
+writes more into others than all else that they hold: norms behind it then hide what it does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pandas as pd
 from ranklock.statistics.grouped import GroupedMoments
 
 SATURATED = 0.95  # of a query's attention on one key: its removal is no small change
+DOMINANT = 1.0  # of what others hold: a norm makes of its removal anything but a line
 DISAGREEING = 0.9  # correlation of derivative and removal below which a cell is looked at
 LARGEST, SUSPICIOUS, RANDOM = "largest", "suspicious", "random"
 
@@ -33,22 +35,24 @@ def gene_means(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     By token, ascending: ``estimate``, ``gross`` and ``gene_rank`` (means), ``deviation`` (of the
-    estimate between cells), ``peak`` (maximum), ``n_cells``, and ``unknown`` (cells without an
-    estimate).
+    estimate between cells), ``peak`` and ``dominance`` (maxima), ``n_cells``, and ``unknown``
+    (cells without an estimate).
     """
     moments = GroupedMoments()
-    peaks: list[pd.Series] = []
+    peaks: list[pd.DataFrame] = []
     unknown: list[pd.Series] = []
     for table in tables:
         moments.add(table["token"], table[["estimate", "gross", "gene_rank"]])
         by_token = table.groupby("token")
-        peaks = [pd.concat([*peaks, by_token["peak"].max()]).groupby(level=0).max()]
+        most = by_token[["peak", "dominance"]].max()
+        peaks = [pd.concat([*peaks, most]).groupby(level=0).max()]
         missing = table["estimate"].isna().groupby(table["token"]).sum()
         unknown = [pd.concat([*unknown, missing]).groupby(level=0).sum()]
     means = moments.means()
     return means.assign(
         deviation=np.sqrt(moments.variances()["estimate"]),
-        peak=peaks[0],
+        peak=peaks[0]["peak"],
+        dominance=peaks[0]["dominance"],
         n_cells=moments.counts()["gene_rank"],
         unknown=unknown[0],
     ).rename_axis("token")
@@ -81,15 +85,19 @@ def choose_genes(
     largest = by_size.index[:verify]
     rest = able.drop(largest)
     by_gross = able["gross"].fillna(0.0).sort_values(ascending=False, kind="stable")
-    doubtful = (
-        (rest["unknown"] > 0)
-        | (rest["peak"] >= SATURATED)
-        | rest.index.isin(by_gross.index[:verify])
+    reasons = pd.DataFrame(
+        {
+            "unknown": rest["unknown"] > 0,
+            "bent": (rest["peak"] >= SATURATED) | (rest["dominance"] >= DOMINANT),
+            "cancelling": rest.index.isin(by_gross.index[:verify]),
+        },
+        index=rest.index,
     )
-    order = rest[doubtful].assign(
-        unknown=lambda t: t["unknown"] > 0, saturated=lambda t: t["peak"] >= SATURATED
+    order = rest[["dominance", "gross"]].assign(unknown=reasons["unknown"], bent=reasons["bent"])
+    order["dominance"] = order["dominance"].where(order["bent"], 0.0)
+    order = order[reasons.any(axis=1)].sort_values(
+        ["unknown", "bent", "dominance", "gross"], ascending=False, kind="stable"
     )
-    order = order.sort_values(["unknown", "saturated", "gross"], ascending=False, kind="stable")
     suspicious = order.index[: -(-verify // 2)]
     others = rest.index.drop(suspicious)
     chosen = np.random.default_rng(seed).permutation(others.to_numpy())[:recheck]

@@ -51,11 +51,16 @@ class SiteSums:
         Derivative of each number by the logarithm of the key's gate, shape (numbers, tokens).
     peak
         Largest weight that a query other than the key's own gives it, shape (tokens,).
+    written
+        Largest length of what a key's removal takes from what such a query is given: its weight's
+        odds w/(1 − w), times its value less the mean output, through the output's matrix; shape
+        (tokens,).
     """
 
     removals: Tensor
     gates: Tensor
     peak: Tensor
+    written: Tensor
 
     @classmethod
     def zeros(cls, numbers: int, tokens: int, encoder: Encoder) -> SiteSums:
@@ -67,6 +72,7 @@ class SiteSums:
         return cls(
             empty(numbers, tokens, encoder.heads),
             empty(numbers, tokens),
+            empty(tokens, kind=encoder.tokens.dtype),
             empty(tokens, kind=encoder.tokens.dtype),
         )
 
@@ -132,9 +138,10 @@ def back_through(
         own = place.view(inputs, asked) - at_key
         own = own - length * torch.arange(inputs, device=own.device)[:, None]
         by_head = d_out[:, mine].reshape(numbers, inputs, asked, heads, -1).permute(1, 3, 2, 0, 4)
-        d_queries, d_keys, d_values = _back_through_site(
+        d_queries, d_keys, d_values, peak = _back_through_site(
             site, by_head, own, sums, keys, further=further
         )
+        sums.written[keys] = _written(layer, site, peak).flatten()
         if further:
             by_queries = _side_by_side(d_queries) @ layer.project_weight[:, :width].T
             if rows is None:
@@ -154,8 +161,10 @@ def _side_by_side(by_head: Tensor) -> Tensor:
 
 def _back_through_site(
     site: Attended, d_out: Tensor, own: Tensor, sums: SiteSums, keys: slice, *, further: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Derivatives by queries, keys and values, each (inputs, heads, rows, numbers, head width).
+
+    And the largest weight of each key, shape (inputs, heads, keys).
 
     Parameters
     ----------
@@ -209,4 +218,13 @@ def _back_through_site(
     sums.removals[:, keys] = removals.permute(3, 0, 2, 1).flatten(1, 2).double()
     sums.gates[:, keys] = gates.sum(1).permute(2, 0, 1).flatten(1).double()
     sums.peak[keys] = peak.amax(1).flatten()
-    return d_queries * wide**-0.5, d_keys, d_values
+    return d_queries * wide**-0.5, d_keys, d_values, peak
+
+
+def _written(layer: Layer, site: Attended, peak: Tensor) -> Tensor:
+    """As of :attr:`SiteSums.written`, shape (inputs, keys)."""
+    heads, wide = site.values.shape[1], site.values.shape[3]
+    onwards = layer.attention_out.weight.view(heads, wide, -1)
+    apart = (site.values - site.out.mean(2, keepdim=True)) @ onwards
+    written: Tensor = (peak / (1.0 - peak) * apart.norm(dim=-1)).amax(1)
+    return written

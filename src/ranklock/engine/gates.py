@@ -47,12 +47,17 @@ class Sensitivities:
         Where it is far above the removal, parts cancel.
     peak
         Largest attention that a token gets from another, shape (tokens,).
+    dominance
+        Largest part, in any layer, that a token's removal takes from what another is given by
+        attention, beside the median length of what tokens hold: shape (tokens,). Where it is not
+        small, what follows (a norm first of all) is no line.
     """
 
     removal: Array
     derivative: Array
     gross: Array
     peak: Array
+    dominance: Array
 
 
 def gated_attention(log_gates: Sequence[Tensor]) -> Attention:
@@ -122,7 +127,7 @@ def sensitivities(
         removal, derivative, gross = torch.zeros(
             (3, len(back), tokens), dtype=torch.float64, device=encoder.device
         )
-        peak = torch.zeros(tokens, dtype=back.dtype, device=encoder.device)
+        peak, dominance = torch.zeros((2, tokens), dtype=back.dtype, device=encoder.device)
         for index in reversed(range(depth)):
             layer, read, states = layers[index], reads[index], entering[index]
             sums = SiteSums.zeros(len(back), tokens, encoder)
@@ -135,6 +140,7 @@ def sensitivities(
             gross += sums.removals.abs().sum(-1)
             derivative -= sums.gates
             peak = torch.maximum(peak, sums.peak)
+            dominance = torch.maximum(dominance, sums.written / states.norm(dim=-1).median())
     lengths = [s.length for s in packed.stretches for _ in range(s.inputs)]
     length_at = dict(zip(np.cumsum([0, *lengths[:-1]]).tolist(), lengths, strict=True))
 
@@ -147,6 +153,7 @@ def sensitivities(
             derivative=of(derivative, start),
             gross=of(gross, start),
             peak=of(peak[None], start)[0],
+            dominance=of(dominance[None], start)[0],
         )
         for start in packed.starts.tolist()
     ]

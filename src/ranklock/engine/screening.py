@@ -81,12 +81,15 @@ class Screened:
         The same, were the parts of all layers and heads to add up.
     peak
         Largest attention that the gene gets from any other.
+    dominance
+        Largest part of what another holds that its removal takes, in any layer and head.
     """
 
     estimate: Array
     derivative: Array
     gross: Array
     peak: Array
+    dominance: Array
 
 
 def screen_cell(
@@ -154,7 +157,7 @@ def _signed(
     )
     if question.head is not None and not special_frame:
         estimate[0] = np.nan  # the next gene then stands first, and is what the head reads
-    return Screened(estimate, derivative, gross, found.peak[genes])
+    return Screened(estimate, derivative, gross, found.peak[genes], found.dominance[genes])
 
 
 def _number(question: Question, embedding: Tensor) -> Tensor:
@@ -179,12 +182,12 @@ def _effects(
     others = responds.sum() - responds  # of each knock-out, which is none of its own responders
     if not responds.any():
         nothing = np.full(len(genes), np.nan)
-        return Screened(nothing, nothing, nothing, nothing)
+        return Screened(nothing, nothing, nothing, nothing, nothing)
     rows = torch.from_numpy(genes[responds]).to(encoder.device)
     whole = None if len(rows) == len(cell) else rows
     signs = torch.Generator().manual_seed(_seed_of(cell, question.seed))
     sums = np.zeros((3, len(genes)))
-    peak = np.zeros(len(genes))
+    peak, dominance = np.zeros((2, len(genes)))
     for start in range(0, question.probes, PROBES_AT_ONCE):
         number = min(PROBES_AT_ONCE, question.probes - start)
 
@@ -194,11 +197,11 @@ def _effects(
         found = _run(encoder, cell, depth, cotangents, whole)
         parts = (found.removal, found.derivative, found.gross)
         sums += np.stack([(part[:, genes] ** 2).sum(0) for part in parts])
-        peak = np.maximum(peak, found.peak[genes])
+        peak, dominance = found.peak[genes], found.dominance[genes]
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(others > 0, sums / question.probes / others, np.nan)
     estimate, derivative, gross = mean
-    return Screened(estimate, derivative, gross, peak)
+    return Screened(estimate, derivative, gross, peak, dominance)
 
 
 def _probes(states: Tensor, number: int, signs: torch.Generator) -> Tensor:

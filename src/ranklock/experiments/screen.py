@@ -243,6 +243,7 @@ def estimates_of(plan: ScreenPlan, row: int) -> pd.DataFrame:
             "estimate": found.estimate,
             "gross": found.gross,
             "peak": found.peak,
+            "dominance": found.dominance,
             "agreement": _agreement(found),
         }
     )

@@ -45,8 +45,8 @@ from ranklock.statistics.replicates import FEWEST_REPLICATES
 Tables = Callable[[], Iterator[pd.DataFrame]]
 _COLUMNS = (
     "gene", "gene_id", "effect", "standard_error", "chosen", "exact", "estimate_there",
-    "verified_in", "estimate", "n_cells", "ranked", "gross", "peak", "gene_rank", "specific", "t",
-    "p", "q", "percentile", "n_replicates", "under_noise_floor",
+    "verified_in", "estimate", "n_cells", "ranked", "gross", "peak", "dominance", "gene_rank",
+    "specific", "t", "p", "q", "percentile", "n_replicates", "under_noise_floor",
 )  # fmt: skip
 _SMALLEST = 1e-30  # of a mean effect: below what a float32 forward could move
 
@@ -192,6 +192,7 @@ def _write(
         "correlation": _plain(asdict(correlation)),
         "recall": [_plain(asdict(recall)) for recall in recalls],
     }
+    judged = checks["error"].dropna()
     figure = screen_figure(table, str(plan.asked["question"]))
     for name, frame in ((TABLE, table), (VERIFIED, verified), (CHECKS, checks)):
         write_within(folder / name, partial(_write_table, frame))
@@ -204,10 +205,10 @@ def _write(
         "replicates": replicates,
         "missed": missed_by,
         "cells_checked": {
-            "judged": int(checks["error"].notna().sum()),
+            "judged": len(judged),
             "bad": int(checks["bad"].sum()),
             "fell_back": int(checks["fell_back"].sum()),
-            "median_error": _number(checks["error"].median()),
+            "median_error": _number(float(np.median(judged)) if len(judged) else np.nan),
         },
         "noise_floor": read_sweep(folder / INNER).manifest["noise_floor"],
         "statements": _statements(checks, missed_by, replicates),

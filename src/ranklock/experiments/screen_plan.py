@@ -28,7 +28,7 @@ from ranklock.models.precision import check_precision
 
 GOAL, CLASSIFIER, POTENCY, GENE_SET = "goal", "classifier", "potency", "gene set"
 _GENES_IN_PART = 1 << 15  # what a kill can cost, and what is held at once
-_BYTES_OF_ROW = 20
+_BYTES_OF_ROW = 24
 
 
 @dataclass(frozen=True)

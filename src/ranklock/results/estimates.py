@@ -30,6 +30,7 @@ _SCHEMA = pa.schema(
         "estimate": pa.float32(),
         "gross": pa.float32(),
         "peak": pa.float32(),
+        "dominance": pa.float32(),
         "agreement": pa.float32(),
     }
 )

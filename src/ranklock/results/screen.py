@@ -18,6 +18,7 @@ from ranklock.results.sweep import CELLS, GENES, INNER, Sweep, digest_of, read_s
 FORMAT = "ranklock-screen"
 TABLE, VERIFIED, CHECKS = "screen.parquet", "verified.parquet", "checks.parquet"
 FALLBACK = "fallback"
+_OF_CELL = ("gene_rank", "estimate", "gross", "peak", "dominance")
 FIGURE_PNG, FIGURE_SVG = "screen.png", "screen.svg"
 
 
@@ -58,8 +59,8 @@ class Screen:
         ``standard_error`` over cells; ``chosen``: why it was measured exactly (``largest``,
         ``suspicious``, ``random``), empty if it was not; ``exact`` and ``estimate_there``: means
         over the ``verified_in`` cells in which it was; ``estimate``: mean over the ``n_cells``
-        cells that have it; ``gross``, ``peak``, ``gene_rank``; ``specific``, ``t``, ``p``, ``q``,
-        ``percentile``: against other genes at like ranks, as of :func:`ranklock.knockouts`;
+        cells that have it; ``ranked``: whether enough cells do; ``gross``, ``peak``,
+        ``dominance``, ``gene_rank``; ``specific``, ``t``, ``p``, ``q``, ``percentile``: against other genes at like ranks, as of :func:`ranklock.knockouts`;
         ``under_noise_floor``: share of the exact effects.
         """
         return self._whole(TABLE)
@@ -105,7 +106,8 @@ class Screen:
 
         Returns
         -------
-        Columns ``gene``, ``gene_id``, ``gene_rank``, ``estimate``, ``gross``, ``peak``.
+        Columns ``gene``, ``gene_id``, ``gene_rank``, ``estimate``, ``gross``, ``peak``,
+        ``dominance`` (see :class:`ranklock.engine.screening.Screened`).
 
         Raises
         ------
@@ -121,7 +123,7 @@ class Screen:
                 mine = mine.assign(
                     gene=named["symbol"].to_numpy(), gene_id=named["gene_id"].to_numpy()
                 )
-                columns = ["gene", "gene_id", "gene_rank", "estimate", "gross", "peak"]
+                columns = ["gene", "gene_id", *_OF_CELL]
                 return mine[columns].reset_index(drop=True)
         raise InputError(f"{self.folder} holds no estimate of a cell {cell!r}.")
 
