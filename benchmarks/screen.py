@@ -155,7 +155,7 @@ def demo_curve(number: int) -> pd.DataFrame:
     )  # fmt: skip
     started = np.flatnonzero(states == _START)
     rows = np.sort(np.random.default_rng(0).permutation(started)[:number]).tolist()
-    return curve(f"demo ({_START} to {_GOAL})", cells, rows, model, [goal] * len(rows))
+    return curve("demo", cells, rows, model, [goal] * len(rows))
 
 
 def _spread(things: list[int] | range, number: int) -> list[int]:
@@ -198,7 +198,7 @@ def main() -> None:
         if asked.long:
             model = ranklock.load_model(path, device="cpu")
             goal = goal_of_others(cells, row, model)
-            points.append(curve(f"full length ({path.name})", cells, [row], model, [goal]))
+            points.append(curve("full length", cells, [row], model, [goal]))
     if points:
         found = pd.concat(points, ignore_index=True)
         print(f"\n{tables(found)}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,18 @@ from ranklock.experiments.sweep import effects_of_block
 from ranklock.experiments.sweep_plan import SweepPlan, plan_of_ranks
 from ranklock.report.style import STYLE, draw
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Array = npt.NDArray[np.float64]
 
 TOPS = (10, 20, 50)
 VERIFIED = (10, 20, 50, 75, 100, 150, 200)
 PROBES = (1, 2, 4, 8, 16, 32, 64)
 WAYS = ("estimate", "derivative")
+_LINES = {"estimate": ("#0072B2", "-"), "derivative": ("#D55E00", ":"), "rank": ("#888888", "--")}
+_DRAWN = {1: "#56B4E9", 4: "#009E73", 16: "#0072B2", 64: "#000000"}  # probes
+_PERCENT = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 _SHOWN = (10, 20, 50, 75, 100, 200)  # of those verified, in the tables
 
 
@@ -127,10 +134,14 @@ def curve(
         for question in (Question(goal=goal), *(Question(probes=number) for number in probes)):
             started = time.perf_counter()
             found = screen_cell(model, cell, question, depth, special_frame=cells.special_frame)
-            cost = {"seconds": time.perf_counter() - started,
-                    "flop": screen_flop(model, genes, genes, depth, question.probes or 1)}  # fmt: skip
-            asked = {"question": "goal" if question.signed else "potency",
-                     "probes": question.probes}  # fmt: skip
+            cost = {
+                "seconds": time.perf_counter() - started,
+                "flop": screen_flop(model, genes, genes, depth, question.probes or 1),
+            }
+            asked = {
+                "question": "goal" if question.signed else "potency",
+                "probes": question.probes,
+            }
             truth = exact.of(question)
             for way in WAYS:
                 estimate = getattr(found, way)
@@ -139,8 +150,10 @@ def curve(
                     whole | asked | {"way": way} | cost | known, truth, estimate, costs
                 )
             if question.probes in (0, probes[0]):
-                free = {"way": "rank", "probes": 0, "seconds": 0.0, "flop": 0,
-                        "pearson": np.nan, "spearman": spearmanr(np.abs(truth), by_rank)[0]}  # fmt: skip
+                free = {
+                    "way": "rank", "probes": 0, "seconds": 0.0, "flop": 0,
+                    "pearson": np.nan, "spearman": spearmanr(np.abs(truth), by_rank)[0],
+                }  # fmt: skip
                 points += _points(whole | asked | free, truth, by_rank, costs)
     return pd.DataFrame(points)
 
@@ -191,16 +204,19 @@ def _sweep_in_words(part: pd.DataFrame) -> str:
 
 
 def _table(part: pd.DataFrame) -> str:
-    verified = sorted(part["verified"].unique())
-    heads = ["way", "probes", "Pearson", "Spearman", "s a cell", "GFLOP a cell", "exact top",
+    verified = [k for k in _SHOWN if k in set(part["verified"])]
+    heads = ["way", "probes", "Pearson", "Spearman", "s", "GFLOP", "exact top",
              *(f"k = {k}" for k in verified)]  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for (way, probes, top), rows in part.groupby(["way", "probes", "top"], sort=False):
+    # The screen's own estimate in full; of what it is compared with, one row each.
+    shown = part[(part["way"] == "estimate") | (part["top"] == TOPS[-1])]
+    for (way, probes, top), rows in shown.groupby(["way", "probes", "top"], sort=False):
         cells = rows.drop_duplicates("cell")
         by_k = rows.groupby("verified")["recall"]
         found = [f"{by_k.mean()[k]:.3f} ({by_k.min()[k]:.2f})" for k in verified]
+        pearson = cells["pearson"].mean()
         texts = [
-            way, str(probes or ""), f"{cells['pearson'].mean():.4f}",
+            way, str(probes or ""), "" if np.isnan(pearson) else f"{pearson:.4f}",
             f"{cells['spearman'].mean():.4f}", f"{cells['seconds'].mean():.3f}",
             f"{cells['flop'].mean() / 1e9:.1f}", str(top), *found,
         ]  # fmt: skip
@@ -216,37 +232,42 @@ def figure(points: pd.DataFrame, path: Path, top: int = 50) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    blues = mpl.colormaps["viridis_r"]
-    names, questions = points["cells"].unique(), ["goal", "potency"]
+    # With fewer verified than are sought, k / top is the most that can be found.
+    of_top = points[(points["top"] == top) & (points["verified"] >= top)]
+    share = (of_top["flop"] + of_top["verify_flop"]) / of_top["sweep_flop"]
+    of_top = of_top.assign(share=100 * share)
+    names, questions = of_top["cells"].unique(), ("goal", "potency")
     with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(7.2, 0.5 + 2.5 * len(names)), layout="constrained")
-        axes = drawn.subplots(len(names), 2, squeeze=False, sharey=True, sharex="row")
-        for line, name in zip(axes, names, strict=True):
-            for axis, question in zip(line, questions, strict=True):
-                of_top = points[points["top"] == top]
+        drawn = Figure(figsize=(7.2, 0.4 + 2.4 * len(names)), layout="constrained")
+        axes = drawn.subplots(len(names), 2, squeeze=False, sharey=True)
+        for name, line in zip(names, axes, strict=True):
+            for question, axis in zip(questions, line, strict=True):
                 part = of_top[(of_top["cells"] == name) & (of_top["question"] == question)]
-                asked = sorted(part["probes"].unique())
-                for index, probes in enumerate(asked):
-                    colour = "#0072B2" if question == "goal" else blues(
-                        0.15 + 0.8 * index / max(len(asked) - 1, 1)
-                    )  # fmt: skip
-                    for way, style in zip(WAYS, ("-", ":"), strict=True):
-                        rows = part[(part["probes"] == probes) & (part["way"] == way)]
-                        rows = rows.assign(
-                            share=(rows["flop"] + rows["verify_flop"]) / rows["sweep_flop"]
-                        )
-                        mean = rows.groupby("verified")[["share", "recall"]].mean()
-                        number = "" if question == "goal" else f"{probes} probes"
-                        label = number if question == "potency" else {
-                            "estimate": "removal", "derivative": "derivative"}[way]  # fmt: skip
-                        axis.plot(mean["share"], mean["recall"], style, marker="o", markersize=3,
-                                  color=colour, linewidth=1.2,
-                                  label=label if way == "estimate" or not number else None)  # fmt: skip
+                _draw_lines(axis, part)
                 axis.axhline(0.95, color="#888888", linewidth=0.7)
-                axis.set_xscale("log")
                 axis.set_title(f"{name}: {question}", loc="left")
+                axis.set_xscale("log")
+                axis.set_xticks(_PERCENT, map(str, _PERCENT))
+                axis.set_xticks([], minor=True)
+                axis.set_xlim(0.8 * part["share"].min(), 1.25 * part["share"].max())
                 axis.legend(frameon=False, fontsize=7, loc="lower right")
-            line[0].set_ylabel(f"share of the exact top {top}\namong the k verified")
+            line[0].set_ylabel(f"share of the exact top {top}\nthat was verified")
         for axis in axes[-1]:
-            axis.set_xlabel("operations of screen and k forwards,\nof those of the exact sweep")
+            axis.set_xlabel("operations, % of the exact sweep's")
         draw(drawn, path)
+
+
+def _draw_lines(axis: Axes, part: pd.DataFrame) -> None:
+    """A line for each way and number of probes, over the numbers verified."""
+    for (way, probes), rows in part.groupby(["way", "probes"], sort=False):
+        if probes and (way != "estimate" or probes not in _DRAWN):
+            continue
+        colour, style = _LINES[way] if not probes else (_DRAWN[probes], "-")
+        label = {"estimate": "removal", "rank": "first ranks"}.get(way, way)
+        if probes:
+            label = f"removal, {probes} probe{'s' * bool(probes > 1)}"
+        mean = rows.groupby("verified")[["share", "recall"]].mean()
+        axis.plot(
+            mean["share"], mean["recall"], style, marker="o", markersize=3, color=colour,
+            linewidth=1.2, label=label,
+        )  # fmt: skip
