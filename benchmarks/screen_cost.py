@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 from common import checkpoint, machine, random_cells, timed
+from screen_recall import hold_plan, run_blocks
 
 import ranklock
 from ranklock.engine.cost import screen_flop
 from ranklock.engine.screening import Question, screen_cell
 from ranklock.experiments.plan import baseline_of
-from ranklock.experiments.sweep_plan import plan_of_ranks
+from ranklock.experiments.sweep_plan import SweepPlan
 
 _CELLS = 1_000_000
+_TIMED = 2  # knock-outs that the rate of forwards is measured on
 
 
 def arithmetic(
@@ -37,24 +39,23 @@ def arithmetic(
     cell = baseline_of(cells, 0, model)
     goal = np.random.default_rng(0).normal(size=model.width)
 
-    def plan(ranks: list[int]) -> ranklock.experiments.sweep_plan.SweepPlan:
-        return plan_of_ranks(cells, model, {0: ranks}, ["hold"], read="cell",
-                             states={"goal": goal})  # fmt: skip
+    def plan(knockouts: int) -> SweepPlan:
+        ranks = np.linspace(0, tokens - 1, knockouts).round().astype(int).tolist()
+        return hold_plan(cells, 0, model, ranks, goal, "cell")
 
-    whole = plan(list(range(tokens)))
-    spread = np.linspace(0, tokens - 1, verify).round().astype(int).tolist()
+    whole, timed_plan = plan(tokens), plan(_TIMED)
     ways = {
         "screen, goal": screen_flop(model, tokens, tokens, depth, 1),
         "screen, 8 probes": screen_flop(model, tokens, tokens, depth, 8),
         "screen, 32 probes": screen_flop(model, tokens, tokens, depth, 32),
-        f"verify {verify}": plan(spread).flop,
+        f"verify {verify}": plan(verify).flop,
         "exact hold sweep": whole.flop,
     }
     question = Question(goal=goal)
     took = timed(screen_cell, model, cell, question, depth, special_frame=False)
     rates = {
         "screen": ways["screen, goal"] / took,
-        "sweep": whole.measure_rate(),
+        "sweep": timed_plan.flop / timed(run_blocks, timed_plan, [0]),
     }
     print(
         f"{architecture}, {tokens} tokens, second to last layer. Measured on {machine()}: a screen "
