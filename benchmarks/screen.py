@@ -79,7 +79,10 @@ def speed(
         Knock-outs that today's loop does a round.
     """
     model = ranklock.load_model(path, device="cpu")
-    plain = BertForMaskedLM.from_pretrained(path, output_hidden_states=True).eval()
+    # Stored in float16, which transformers would keep and a CPU is slow at.
+    plain = BertForMaskedLM.from_pretrained(
+        path, output_hidden_states=True, dtype=torch.float32
+    ).eval()
     cell, depth = baseline_of(cells, row, model), model.layers - 1
     genes = len(cell)
     goal = goal_of_others(cells, row, model)
@@ -116,10 +119,10 @@ def speed(
         f"{path.name}, one cell of {genes} genes, float32, second to last layer; {rounds} rounds\n"
         f"hold sweep of the engine, cell embedding read: {swept} knock-outs a round"
         + ("" if swept == genes else f", scaled to {genes}")
-        + f"\ntoday's loop (delete, attention {plain.config._attn_implementation}, batches of "
-        f"{batch}): {len(ranks)} knock-outs a round, scaled to {genes}\n"
+        + f"\ntoday's loop (delete, {plain.dtype}, attention {plain.config._attn_implementation}, "
+        f"batches of {batch}): {len(ranks)} knock-outs a round, scaled to {genes}\n"
     )
-    print(speed_table(rounds_of))
+    print(speed_table(rounds_of), flush=True)
 
 
 def speed_table(rounds_of: list[dict[str, float]]) -> str:
