@@ -197,18 +197,19 @@ def main() -> None:
         if asked.rounds:
             blocks = None if asked.full else asked.blocks
             speed(cells, row, path, asked.rounds, blocks, asked.knockouts)
-        points = [demo_curve(asked.cells)] if asked.cells else []
+        points = []
+        if asked.cells:
+            points.append(demo_curve(asked.cells))
+            print(f"\n{tables(points[-1])}", flush=True)
         if asked.long:
             model = ranklock.load_model(path, device="cpu")
             goal = goal_of_others(cells, row, model)
             points.append(curve("full length", cells, [row], model, [goal]))
-    if points:
-        found = pd.concat(points, ignore_index=True)
-        print(f"\n{tables(found)}")
-        if asked.points:
-            found.to_csv(asked.points, index=False)
-        if asked.figure:
-            figure(found, asked.figure)
+            print(f"\n{tables(points[-1])}")
+    if points and asked.points:
+        pd.concat(points).to_csv(asked.points, index=False)
+    if points and asked.figure:
+        figure(pd.concat(points, ignore_index=True), asked.figure)
 
 
 if __name__ == "__main__":
