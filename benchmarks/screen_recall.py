@@ -34,7 +34,7 @@ PROBES = (1, 2, 4, 8, 16, 32, 64)
 WAYS = ("estimate", "derivative")
 _LINES = {"estimate": ("#0072B2", "-"), "derivative": ("#D55E00", ":"), "rank": ("#888888", "--")}
 _DRAWN = {1: "#56B4E9", 4: "#009E73", 16: "#0072B2", 64: "#000000"}  # probes
-_PERCENT = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
+_PERCENT = (0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200)
 _SHOWN = (10, 20, 50, 75, 100, 200)  # of those verified, in the tables
 
 
@@ -250,7 +250,8 @@ def figure(points: pd.DataFrame, path: Path, top: int = 50) -> None:
                 axis.set_xticks(_PERCENT, map(str, _PERCENT))
                 axis.set_xticks([], minor=True)
                 axis.set_xlim(0.8 * part["share"].min(), 1.25 * part["share"].max())
-                axis.legend(frameon=False, fontsize=7, loc="lower right")
+                place = "center right" if question == "goal" else "lower right"
+                axis.legend(frameon=False, fontsize=7, loc=place)
             line[0].set_ylabel(f"share of the exact top {top}\nthat was verified")
         for axis in axes[-1]:
             axis.set_xlabel("operations, % of the exact sweep's")
