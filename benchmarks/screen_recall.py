@@ -250,7 +250,7 @@ def figure(points: pd.DataFrame, path: Path, top: int = 50) -> None:
                 axis.set_xticks(_PERCENT, map(str, _PERCENT))
                 axis.set_xticks([], minor=True)
                 axis.set_xlim(0.8 * part["share"].min(), 1.25 * part["share"].max())
-                place = "center right" if question == "goal" else "lower right"
+                place = "center left" if question == "goal" else "lower right"
                 axis.legend(frameon=False, fontsize=7, loc=place)
             line[0].set_ylabel(f"share of the exact top {top}\nthat was verified")
         for axis in axes[-1]:
