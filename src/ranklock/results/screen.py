@@ -60,8 +60,9 @@ class Screen:
         ``suspicious``, ``random``), empty if it was not; ``exact`` and ``estimate_there``: means
         over the ``verified_in`` cells in which it was; ``estimate``: mean over the ``n_cells``
         cells that have it; ``ranked``: whether enough cells do; ``gross``, ``peak``,
-        ``dominance``, ``gene_rank``; ``specific``, ``t``, ``p``, ``q``, ``percentile``: against other genes at like ranks, as of :func:`ranklock.knockouts`;
-        ``under_noise_floor``: share of the exact effects.
+        ``dominance``, ``gene_rank``; ``specific``, ``t``, ``p``, ``q``, ``percentile``: against
+        other genes at like ranks, as of :func:`ranklock.knockouts`; ``under_noise_floor``: share
+        of the exact effects.
         """
         return self._whole(TABLE)
 
