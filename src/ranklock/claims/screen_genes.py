@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ranklock.claims.screen_choice import RANDOM
+from ranklock.claims.screen_choice import LARGEST, RANDOM
 from ranklock.statistics.intervals import Estimate, mean_spearman
-from ranklock.statistics.missed import Approximated, Recall, recall_of_largest
+from ranklock.statistics.missed import FEWEST_CHECKED, Approximated, Recall, recall_of_largest
 
 _MOST_ERROR = 0.5  # of the exact effects' length, above which a cell's estimates are not believed
 _MOST_LOG_ERROR = float(np.log(2.0))
@@ -117,7 +117,7 @@ def mended(means: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 def missed(
     genes: pd.DataFrame, pairs: pd.DataFrame, verify: int, seed: int
 ) -> tuple[Estimate, list[Recall]]:
-    """What was missed: correlation and recall, from the genes that were measured at random.
+    """What was missed: correlation and recall, with genes that were measured at random.
 
     Parameters
     ----------
@@ -135,19 +135,30 @@ def missed(
     Spearman's correlation of estimate and exact effect among genes measured at random, and the
     recall of the largest 10, 20 and ``verify``, as far as so many were measured.
     """
-    chosen_so = genes.index[genes["chosen"] == RANDOM]
-    rows = pairs[pairs["token"].isin(chosen_so) & ~pairs["fell_back"]]
-    sampled = rows.groupby("token")[["estimate", "exact", "gross"]].mean().dropna()
-    sampled = sampled[sampled["gross"] > 0]
-    errors = (sampled["exact"] - sampled["estimate"]) / sampled["gross"]
+    known = pairs[~pairs["fell_back"]].groupby("token")[["estimate", "exact", "gross"]].mean()
+    known = known.assign(chosen=genes["chosen"]).dropna()
+    known = known[(known["gross"] > 0) & known["chosen"].isin([LARGEST, RANDOM])]
     measured = (genes["chosen"] != "") | (genes["verified_in"] >= genes["n_cells"])
     rest = genes[genes["ranked"] & ~measured & genes["estimate"].notna() & (genes["gross"] > 0)]
-    approximated = Approximated(rest["estimate"].to_numpy(), rest["gross"].to_numpy())
     exact = genes.loc[genes["ranked"] & measured, "effect"].dropna().to_numpy()
+    sampled = known[known["chosen"] == RANDOM]
     tops = sorted({top for top in (*_TOPS, verify) if top <= min(verify, len(exact))})
-    recalls = [recall_of_largest(top, exact, approximated, errors.to_numpy(), seed) for top in tops]
+    recalls = [
+        recall_of_largest(
+            top, exact, _approximated(rest),
+            # Without any at random nothing is known of what was not taken.
+            _approximated(known if len(sampled) >= FEWEST_CHECKED else sampled),
+            known["exact"] if len(sampled) >= FEWEST_CHECKED else sampled["exact"],
+            seed,
+        )
+        for top in tops
+    ]  # fmt: skip
     correlation = mean_spearman(sampled["estimate"], sampled["exact"], np.zeros(len(sampled)))
     return correlation, recalls
+
+
+def _approximated(genes: pd.DataFrame) -> Approximated:
+    return Approximated(genes["estimate"].to_numpy(float), genes["gross"].to_numpy(float))
 
 
 def as_large(genes: pd.DataFrame, verify: int) -> int:

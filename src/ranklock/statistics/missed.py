@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from ranklock.statistics.intervals import CONFIDENCE
 
 Array = npt.NDArray[np.float64]
 FEWEST_CHECKED = 5  # below which nothing is said of what was not looked at
 _DRAWS = 300
+_FARTHEST = 30.0  # deviations at which the tail of Student's t is let be nothing
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,12 @@ class Approximated:
 
 
 def recall_of_largest(
-    top: int, exact: npt.ArrayLike, rest: Approximated, errors: npt.ArrayLike, seed: int
+    top: int,
+    exact: npt.ArrayLike,
+    rest: Approximated,
+    learned: Approximated,
+    learned_exact: npt.ArrayLike,
+    seed: int,
 ) -> Recall:
     """Share of the truly largest, by absolute value, that are among those measured exactly.
 
@@ -61,57 +67,65 @@ def recall_of_largest(
     top
         How many largest; no more than are measured.
     exact
-        What was measured, because its approximation was large: shape (measured,).
+        All that was measured, shape (measured,).
     rest
         What was not.
-    errors
-        (exact − approximation) / scale of a random sample of the rest, which was measured to learn
-        this, shape (checked,).
+    learned, learned_exact
+        What errors are learned from: genes that were measured because their approximation was
+        large, or at random, and for no other reason; shape (learned,).
     seed
         Of the bootstrap.
 
     Notes
     -----
-    An error that was not seen is distributed as Student's t about the errors that were (the
-    predictive distribution of the normal, with n − 1 degrees of freedom and √(1 + 1/n) of their
-    deviation), times the scale. So each of the rest has a probability of reaching a threshold; the
+    The exact value is taken to be b times the approximation plus an error in proportion to the
+    scale, both fitted by least squares; a choice by the approximation alone leaves that unbiased.
+    An error that was not seen is distributed as Student's t with n − 1 degrees of freedom and
+    √(1 + 1/n) of the deviation. So each of the rest has a probability of reaching a threshold; the
     threshold that ``top`` genes are expected to reach is found, and the share of the measured
-    among these. The interval is that of a bootstrap of the checked.
+    among these. The interval is that of a bootstrap of what was learned from.
     """
     sizes = np.sort(np.abs(np.asarray(exact, np.float64)))[::-1]
-    seen = np.asarray(errors, np.float64)
+    x = learned.estimate / learned.scale
+    y = np.asarray(learned_exact, np.float64) / learned.scale
     if top <= len(sizes) and not len(rest.estimate):
         return Recall(top, 1.0, 1.0, 1.0)
-    if len(seen) < FEWEST_CHECKED or top > len(sizes):
+    if len(x) < FEWEST_CHECKED or top > len(sizes):
         return Recall(top, np.nan, np.nan, np.nan)
     draw = np.random.default_rng(seed)
-    drawn = [_recall(top, sizes, rest, draw.choice(seen, len(seen))) for _ in range(_DRAWS)]
-    value = _recall(top, sizes, rest, seen)
+    value = _recall(top, sizes, rest, x, y)
+    drawn = [value]
+    for _ in range(_DRAWS):
+        again = draw.integers(0, len(x), len(x))
+        drawn.append(_recall(top, sizes, rest, x[again], y[again]))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile([*drawn, value], [tail, 1 - tail])
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     return Recall(top, value, float(low), float(high))
 
 
-def _recall(top: int, sizes: Array, rest: Approximated, errors: Array) -> float:
+def _recall(top: int, sizes: Array, rest: Approximated, x: Array, y: Array) -> float:
     """With a threshold at the smallest measured size that ``top`` are expected to reach."""
+    squares = float(x @ x)
+    slope = float(x @ y) / squares if squares > 0 else 1.0
+    errors = y - slope * x
+    n = len(errors)
+    deviation = float(np.sqrt((errors @ errors) / (n - 1) * (1 + 1 / n)))
+    centre, spread = slope * rest.estimate, deviation * rest.scale
+
+    def expected(threshold: float) -> float:
+        near = np.abs(centre) + _FARTHEST * spread >= threshold
+        at, wide = centre[near], spread[near]
+        if deviation == 0:
+            return float(len(at))
+        above = special.stdtr(n - 1, (at - threshold) / wide)
+        below = special.stdtr(n - 1, (-at - threshold) / wide)
+        return float((above + below).sum())
+
     low, high = 0, top
     while high - low > 1:
         middle = (low + high) // 2
-        if middle + _expected(sizes[middle - 1], rest, errors) >= top:
+        if middle + expected(sizes[middle - 1]) >= top:
             high = middle
         else:
             low = middle
-    return high / max(top, high + _expected(sizes[high - 1], rest, errors))
-
-
-def _expected(threshold: float, rest: Approximated, errors: Array) -> float:
-    """How many of the rest are expected to reach a size."""
-    n = len(errors)
-    centre = rest.estimate + errors.mean() * rest.scale
-    spread = errors.std(ddof=1) * np.sqrt(1 + 1 / n) * rest.scale
-    if not spread.any():
-        return float((np.abs(centre) >= threshold).sum())
-    spread = np.maximum(spread, np.finfo(float).tiny)
-    above = stats.t.sf((threshold - centre) / spread, n - 1)
-    below = stats.t.cdf((-threshold - centre) / spread, n - 1)
-    return float((above + below).sum())
+    return high / max(top, high + expected(sizes[high - 1]))
