@@ -92,12 +92,13 @@ def specific_shifts(
 
 
 def _percentiles(values: Array) -> Array:
-    """Share of the values within reach that are smaller, ties by half."""
-    found = np.empty(len(values))
-    for row, value in enumerate(values):
-        near = np.delete(values[max(row - REACH, 0) : row + REACH + 1], min(row, REACH))
-        found[row] = ((near < value).sum() + 0.5 * (near == value).sum()) / len(near)
-    return found
+    """Share of the values within reach that are smaller, ties by half; NaN for a lone one."""
+    padded = np.pad(values, REACH, constant_values=np.nan)
+    near = np.lib.stride_tricks.sliding_window_view(padded, 2 * REACH + 1)
+    own = values[:, None]
+    others = np.isfinite(near).sum(1) - 1
+    below = (near < own).sum(1) + 0.5 * ((near == own).sum(1) - 1)
+    return np.asarray(np.where(others > 0, below / np.maximum(others, 1), np.nan))
 
 
 def with_specific(table: pd.DataFrame, min_cells: int, seed: int) -> pd.DataFrame:
