@@ -9,7 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ranklock.arms import ARMS, DEFAULT_ARMS
 from ranklock.engine.blocks import Reading, measure_baseline, measure_block
-from ranklock.engine.cost import BlockShape, block_flop, forward_flop, peak_memory
+from ranklock.engine.cost import (
+    BlockShape,
+    block_flop,
+    forward_flop,
+    peak_memory,
+    screen_flop,
+)
+from ranklock.engine.screening import Question, screen_cell
 from ranklock.models import load_model
 from tests.engine.test_blocks import a_block
 from tests.helpers import checkpoint, vocabulary
@@ -111,3 +118,46 @@ def test_memory_grows_with_what_is_asked(model):
         return peak_memory(model, [ARMS[arm] for arm in arms], shape, "float32")
 
     assert memory(DEFAULT_ARMS, 4096) > memory(["hold"], 4096) > memory(["hold"], 512)
+
+
+@pytest.mark.parametrize("probes", [0, 3, 11])
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("read", [320, 20])
+def test_a_screen_counts_what_torch_counts(model, probes, depth, read):
+    cell, _ = a_block(320, [5], vocabulary(400), input_size=400)
+    responders = cell.tokens[:read].astype(np.int32)
+    question = Question(goal=np.ones(32))
+    if probes:
+        question = Question(probes=probes, responders=responders)
+    found = counted(lambda: screen_cell(model, cell, question, depth, special_frame=False))
+    rows = read if probes else 320
+    expected = screen_flop(model, 320, rows, depth, question.numbers)
+    assert expected == pytest.approx(found, rel=0.03)
+
+
+_MEASURE_SCREEN = """
+import re, sys
+from pathlib import Path
+from ranklock.engine.cost import screen_memory
+from ranklock.engine.screening import Question, screen_cell
+from ranklock.models import load_model
+from tests.engine.test_blocks import a_block
+from tests.helpers import vocabulary
+model = load_model(sys.argv[1], device="cpu")
+cell, _ = a_block(2048, [5], vocabulary(2500), input_size=2048)
+screen_cell(model, cell, Question(probes=8), 3, special_frame=False)
+used = 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+print(used, screen_memory(model, 2048, 3, 8, "float32"))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
+def test_a_full_cells_screen_takes_less_than_planned(tmp_path):
+    folder = checkpoint(tmp_path, tokens=2502, positions=2048, layers=4, width=256, heads=4)
+    out = subprocess.run(
+        [sys.executable, "-c", _MEASURE_SCREEN, str(folder)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    used, planned = map(int, out.stdout.split())
+    assert used < planned
+    assert planned < 4 << 30

@@ -107,15 +107,17 @@ def screen_flop(model: Model, tokens: int, rows: int, depth: int, numbers: int) 
     -----
     What :mod:`ranklock.engine.attention` multiplies for q queries and n keys of width d: the
     scores once more, 2qnd; of each number the derivatives by values, 2qnd, by scores, queries and
-    keys, 6qnd (not in the first layer), and the removal, 2qnd.
+    keys, 6qnd (not in the first layer), the removal, 2qnd, and for both what queries of h heads
+    have in common, 4qnh; and what each key writes, 2nd².
     """
-    d = model.width
+    d, h = model.width, model.heads
     shared = -(-numbers // PROBES_AT_ONCE)
     total = shared * forward_flop(model, tokens, rows, depth)
     for layer in range(depth):
         queries = rows if layer == depth - 1 else tokens
         total += (shared + numbers) * _after_attention(model, queries)
         total += (shared * 2 + numbers * 4) * queries * tokens * d
+        total += numbers * 4 * queries * tokens * h + shared * 2 * tokens * d * d
         if layer:
             total += numbers * (6 * queries * tokens * d + 2 * (queries + 2 * tokens) * d * d)
     return total

@@ -1,0 +1,107 @@
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import ranklock
+from ranklock.cli import app
+from tests import helpers
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("screen")
+    vocabulary = helpers.vocabulary()
+    cells = helpers.cells_of([40] * 8, vocabulary)
+    pd.DataFrame(
+        {"input_ids": [genes.tolist() for genes in cells.ranked], "state": list("aaaaaabb")}
+    ).to_parquet(folder / "cells.parquet")
+    ranklock.write_vocabulary(vocabulary, folder / "vocabulary.json")
+    helpers.checkpoint(folder / "model", layers=3, bias_spread=0.1)
+    (folder / "set.txt").write_text("GENE3\nGENE8  # two of sixty\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inputs(place):
+    return ("--model", place / "model", "--vocabulary", place, "--device", "cpu")
+
+
+GOAL = ("--state-key", "state", "--start", "a", "--goal", "b")
+
+
+@pytest.fixture(scope="module")
+def screened(place, inputs):
+    out = place / "towards-b"
+    arms = ("--arms", "delete,hold,mask,shift")
+    result = call("screen", place / "cells.parquet", *inputs, *GOAL, "--out", out, *arms,
+                  "--verify", 10, "--recheck", 8)  # fmt: skip
+    return out, result
+
+
+def test_a_screen_says_what_it_found_and_what_it_missed(screened):
+    out, result = screened
+    assert "Plan: 240 knock-outs in 6 cells, one pass back through each" in result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Screen of 240 knock-outs in 6 cells: change of the cosine from a to b"
+    assert "10 of the largest estimates" in lines[1]
+    assert "8 at random" in lines[1]
+    assert "rank correlation of estimate and exact effect" in result.stdout
+    assert "Estimated to be among those measured" in result.stdout
+    shown = call("show", out).stdout.splitlines()
+    assert shown == lines[:-1]
+    assert json.loads(call("show", out, "--json").stdout)["complete"]
+    assert len(call("show", out, "--top", 3).stdout.splitlines()) == len(shown) - 7
+    call("show", out, "--gene", "GENE3", code=2)
+
+
+def test_other_commands_read_it(screened, tmp_path):
+    out, _ = screened
+    call("show", out / "sweep")
+    result = call("responders", out, "--out", tmp_path / "claims", "--min-cells", 3)
+    assert "Specific effects" in result.stdout
+    assert (tmp_path / "claims" / "responders.parquet").is_file()
+    result = call("audit", out, "--out", tmp_path / "audit")
+    assert "1. Is there a step" in result.stdout
+    result = call("knockouts", out, "--out", tmp_path / "knockouts", code=3)
+    assert "chosen for their effects" in result.stderr
+
+
+def test_each_question(place, inputs, tmp_path):
+    few = ("--verify", 3, "--recheck", 2, "--probes", 2, "--min-cells", 2)
+    result = call("screen", place / "cells.parquet", *inputs, "--potency", "--out",
+                  tmp_path / "potency", *few)  # fmt: skip
+    assert "mean effect on all other genes" in result.stdout
+    assert "Too few genes were measured at random" in result.stdout
+    result = call("screen", place / "cells.parquet", *inputs, "--gene-set", place / "set.txt",
+                  "--out", tmp_path / "set", *few)  # fmt: skip
+    assert "mean effect on GENE3, GENE8" in result.stdout
+    result = call("regulators", "GENE3", place / "cells.parquet", *inputs, "--out",
+                  tmp_path / "regulators", *few, "--json")  # fmt: skip
+    assert json.loads(result.stdout)["asked"]["genes"] == ["GENE3"]
+    assert ranklock.read_screen(tmp_path / "regulators").complete
+
+
+def test_what_does_not_fit(place, inputs, tmp_path):
+    cells = place / "cells.parquet"
+    for arguments, code, message in (
+        ((), 2, "one question"),
+        (("--potency", "--classifier", "a"), 2, "one question"),
+        (("--goal", "b"), 2, "go together"),
+        (("--classifier", "a"), 3, "no classifier of cells"),
+        (("--potency", "--arms", "mask"), 2, "name it among the arms"),
+        (("--gene-set", place / "cells.parquet"), 3, "cannot be read as a list of genes"),
+        (("--potency", "--layer", "-9"), 2, "layer"),
+    ):
+        result = call("screen", cells, *inputs, "--out", tmp_path / "out", *arguments, code=code)
+        assert message in result.stderr
+    result = call("regulators", "TP53", cells, *inputs, "--out", tmp_path / "out", code=3)
+    assert "TP53" in result.stderr
+    assert not (tmp_path / "out").exists()
