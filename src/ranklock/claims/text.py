@@ -11,6 +11,10 @@ from ranklock.results.screen import Screen
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 _PLACEBO = "shift"
+_EACH_A_REPLICATE = (
+    "note: each cell counts as a replicate; where cells come from several donors, name their "
+    "column with --donor."
+)
 _ASKED = {
     "goal": "change of the cosine from {start} to {goal}",
     "classifier": "change of the logit of {label}",
@@ -133,6 +137,7 @@ def describe_screen(found: Screen, top: int = 10) -> list[str]:
         done = f"{found.parts.done()} of {plan['parts']}"
         return [*lines, f"Unfinished: {done} parts are estimated; the same command goes on."]
     table = found.table
+    sign = "+" if asked["question"] in ("goal", "classifier") else ""
     chosen = table["chosen"].value_counts()
     of = [f"{chosen[why]} {said}" for why, said in _CHOSEN.items() if why in chosen]
     lines.append(f"Measured by forwards: {', '.join(of)}")
@@ -142,7 +147,8 @@ def describe_screen(found: Screen, top: int = 10) -> list[str]:
         how = f"exact in {row.verified_in} of" if row.verified_in else "estimated in"
         q = "" if row.q != row.q else f"  q {row.q:.1e}"
         cells = "cell" if row.n_cells == 1 else "cells"
-        lines.append(f"  {row.gene:12} {row.effect:+.2e}{error}  {how} {row.n_cells} {cells}{q}")
+        effect = f"{row.effect:{sign}.2e}{error}"
+        lines.append(f"  {row.gene:12} {effect}  {how} {row.n_cells} {cells}{q}")
     missed = manifest["missed"]
     correlation = missed["correlation"]
     if correlation["value"] is not None:
@@ -157,7 +163,8 @@ def describe_screen(found: Screen, top: int = 10) -> list[str]:
     ]  # fmt: skip
     if recalls:
         lines.append(f"Estimated to be among those measured: {', '.join(recalls)}")
-    return lines + [f"note: {sentence}" for sentence in manifest["statements"]]
+    lines += [f"note: {sentence}" for sentence in manifest["statements"]]
+    return lines + [_EACH_A_REPLICATE] * (asked["donor"] is None and plan["cells"] > 1)
 
 
 def _interval(numbers: Mapping[str, float | None], shape: str = ".3f") -> str:
@@ -175,9 +182,4 @@ def _notes(statements: Mapping[str, Sequence[str]], of: int, donor: str | None) 
         f"note: {sentence}" + (f" ({'; '.join(names)})" if len(names) < of else "")
         for sentence, names in by_statement.items()
     ]
-    if donor is None:
-        lines.append(
-            "note: each cell counts as a replicate; where cells come from several donors, name "
-            "their column with --donor."
-        )
-    return lines
+    return lines + [_EACH_A_REPLICATE] * (donor is None)

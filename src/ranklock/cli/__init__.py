@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Knock genes out of cells in silico, with the rank-shift artefact taken out.\n\n"
     "Start with **ranklock demo**, then point **ranklock knockout** at your own cells, and "
     "**ranklock sweep** at all their genes. **ranklock screen** ranks all genes by what they do to "
-    "one number, a hundred times faster. **ranklock move** overexpresses them. "
+    "one number, for a hundredth of a sweep's cost. **ranklock move** overexpresses them. "
     "**ranklock responders** and **ranklock knockouts** say which of it is significant, "
     "**ranklock audit** how much of it to believe.\n\n" + EXIT_CODES,
     rich_markup_mode="markdown",
