@@ -20,7 +20,7 @@ from ranklock.engine.screening import Screened, screen_cell
 from ranklock.errors import InputError
 from ranklock.experiments.plan import baseline_of
 from ranklock.experiments.screen_finish import finish
-from ranklock.experiments.screen_folder import check_screen_folder, identity_of, set_up
+from ranklock.experiments.screen_folder import check_place, check_screen_folder, identity_of, set_up
 from ranklock.experiments.screen_plan import Checking, ScreenPlan, plan_screen
 from ranklock.experiments.states import StateQuestion
 from ranklock.experiments.sweep_folder import LOCKS, at_work, bytes_in, writing
@@ -124,6 +124,8 @@ def screen(
     checking = Checking(
         verify, recheck, verify_cells, fallback_cells, tuple(arms), donor, min_cells, seed
     )
+    checking.check(cells)
+    check_place(Path(out).resolve())
     plan = plan_screen(
         cells, model, goal=goal, classifier=classifier, potency=potency, gene_set=gene_set,
         probes=probes, layer=layer, precision=precision, seed=seed,
@@ -164,7 +166,6 @@ def run_screen(
     out, overwrite, progress
         As in :func:`screen`.
     """
-    checking.check(plan.cells)
     folder = out.resolve()
     identity = identity_of(plan, asdict(checking))
     asked = {

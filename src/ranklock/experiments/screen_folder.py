@@ -51,8 +51,27 @@ def identity_of(plan: ScreenPlan, checking: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
+def check_place(folder: Path) -> set[str]:
+    """Refuse a folder that holds anything but a screen, before any forward; what is in it.
+
+    Raises
+    ------
+    OutputError
+        When something else is there.
+    """
+    if folder.is_file():
+        raise OutputError(f"{folder} is a file; name another folder with --out.")
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    begun = LOCKS in names and names <= {LOCKS, FOLDER, GENES, CELLS}
+    if names and not begun and not is_screen(folder):
+        raise OutputError(
+            f"{folder} holds something other than a screen; name another folder with --out."
+        )
+    return names
+
+
 def check_screen_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Refuse a folder with anything in it but this screen; clear it where that is asked for.
+    """Refuse a folder that holds another screen; clear it where that is asked for.
 
     Estimates stay where only what is measured of them is to change.
 
@@ -61,16 +80,9 @@ def check_screen_folder(folder: Path, identity: Mapping[str, Any], *, overwrite:
     OutputError
         When something else is there, or another process is at work on it.
     """
-    if folder.is_file():
-        raise OutputError(f"{folder} is a file; name another folder with --out.")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    begun = LOCKS in names and names <= {LOCKS, FOLDER, GENES, CELLS}
-    if not names or begun:
-        return
+    names = check_place(folder)
     if not is_screen(folder):
-        raise OutputError(
-            f"{folder} holds something other than a screen; name another folder with --out."
-        )
+        return
     there = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("identity", {})
     same = json.loads(json.dumps(identity))
     if there == same:
