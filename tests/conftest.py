@@ -6,6 +6,9 @@ from pathlib import Path
 # Before anything imports huggingface_hub: no test reaches a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# Before anything imports torch: each core has a process of its own already.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings

@@ -53,6 +53,7 @@ def test_a_screen_says_what_it_found_and_what_it_missed(screened):
     assert lines[0] == "Screen of 240 knock-outs in 6 cells: change of the cosine from a to b"
     assert "10 of the largest estimates" in lines[1]
     assert "8 at random" in lines[1]
+    assert "suspicious" in lines[1]
     assert "rank correlation of estimate and exact effect" in result.stdout
     assert "Estimated to be among those measured" in result.stdout
     shown = call("show", out).stdout.splitlines()
@@ -67,11 +68,13 @@ def test_other_commands_read_it(screened, tmp_path):
     call("show", out / "sweep")
     result = call("responders", out, "--out", tmp_path / "claims", "--min-cells", 3)
     assert "Specific effects" in result.stdout
+    assert "most of them for their large effects" in result.stdout
     assert (tmp_path / "claims" / "responders.parquet").is_file()
     result = call("audit", out, "--out", tmp_path / "audit")
     assert "1. Is there a step" in result.stdout
-    result = call("knockouts", out, "--out", tmp_path / "knockouts", code=3)
-    assert "chosen for their effects" in result.stderr
+    for source in (out, out / "sweep"):
+        result = call("knockouts", source, "--out", tmp_path / "knockouts", code=3)
+        assert "chosen for their effects" in result.stderr
 
 
 def test_each_question(place, inputs, tmp_path):

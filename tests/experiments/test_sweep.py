@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_refused_before_the_first_forward(tmp_path, model, 
     with pytest.raises(InputError, match="of memory on cpu and .* are free; take fewer arms"):
         sweep(cells, model, tmp_path / "run")
     monkeypatch.setattr("ranklock.experiments.sweep_plan.available_memory", lambda _: 1 << 50)
-    monkeypatch.setattr("ranklock.experiments.sweep_plan._free_disk", lambda _: 1000)
+    monkeypatch.setattr("ranklock.experiments.sweep_plan.free_disk", lambda _: 1000)
     with pytest.raises(OutputError, match="The results take about .* take about 0 cells"):
         sweep(cells, model, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -481,8 +481,12 @@ def wait_for(out, process):
     """Until a process has begun to write: most of its first second is spent on imports."""
 
     def results():
-        return {path for path in out.rglob("*") if ".locks" not in path.parts}
+        try:
+            return {path for path in out.rglob("*") if ".locks" not in path.parts}
+        except FileNotFoundError:  # a folder that was renamed while it was looked at
+            return known
 
+    known = set()
     known = results()
     while process.exitcode is None and not results() - known:
         time.sleep(0.005)

@@ -19,7 +19,8 @@ def simulated(draw, spread, verified=60):
     truth = len(largest & {*measured, *checked}) / TOP
     found = recall_of_largest(
         TOP,
-        exact[[*measured, *checked]],
+        exact[known],
+        np.zeros(len(known)),
         Approximated(estimate[rest], scale[rest]),
         Approximated(estimate[known], scale[known]),
         exact[known],
@@ -29,13 +30,14 @@ def simulated(draw, spread, verified=60):
 
 
 @pytest.mark.parametrize(("spread", "close"), [(0.02, 0.03), (0.2, 0.06), (0.5, 0.1)])
-def test_recall_is_about_what_it_is(spread, close):
+def test_recall_is_about_what_it_is_and_the_interval_covers(spread, close):
     draw = np.random.default_rng(1)
-    both = [simulated(draw, spread) for _ in range(8)]
+    both = [simulated(draw, spread) for _ in range(25)]
     truth = np.array([t for t, _ in both])
     value = np.array([f.value for _, f in both])
     assert abs(value.mean() - truth.mean()) < close
-    assert all(f.low <= f.value <= f.high for _, f in both)
+    covered = [f.low - 1e-9 <= t <= f.high + 1e-9 for t, f in both]
+    assert np.mean(covered) > 0.7  # of errors that are not Student's, nor in proportion to scale
     # An approximation that is worse finds less.
     if spread == 0.5:
         assert truth.mean() < 0.9
@@ -49,17 +51,17 @@ def learned(number):
 
 
 def test_what_was_all_measured_is_all_found():
-    found = recall_of_largest(3, [5.0, -4.0, 3.0, 1.0], NOTHING, NOTHING, [], 0)
+    found = recall_of_largest(3, [5.0, -4.0, 3.0, 1.0], np.zeros(4), NOTHING, NOTHING, [], 0)
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
 
 
 def test_an_approximation_without_error_misses_what_was_not_taken():
     rest = Approximated(np.array([9.0, 0.5, -8.0]), np.ones(3))
-    found = recall_of_largest(2, [5.0, 4.0, 1.0], rest, *learned(6), 0)
-    assert found.value == pytest.approx(1 / 3)  # 9, -8 and 5 reach the threshold of 5
+    found = recall_of_largest(3, [5.0, 4.0, 1.0], np.zeros(3), rest, *learned(6), 0)
+    assert found.value == pytest.approx(1 / 3)  # of 9, -8 and 5
 
 
 def test_too_few_checked_say_nothing():
     rest = Approximated(np.ones(10), np.ones(10))
-    assert np.isnan(recall_of_largest(2, [5.0, 4.0], rest, *learned(4), 0).value)
-    assert np.isnan(recall_of_largest(3, [5.0, 4.0], rest, *learned(9), 0).value)
+    assert np.isnan(recall_of_largest(2, [5.0, 4.0], np.zeros(2), rest, *learned(4), 0).value)
+    assert np.isnan(recall_of_largest(3, [5.0, 4.0], np.zeros(2), rest, *learned(9), 0).value)

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from ranklock.claims.mixture import two_components
 from ranklock.claims.shift_tables import CELL_SHIFT, shifts_of_sweep, shifts_of_table
-from ranklock.claims.shifts import MOSTLY_UNDER, shifts_tested, with_specific
+from ranklock.claims.shifts import MOSTLY_UNDER, calibration_of, shifts_tested, with_specific
 from ranklock.errors import InputError, OptionError, OutputError
 from ranklock.report import draw, shifts_figure
 from ranklock.results.folder import read_folder, write_folder
-from ranklock.results.sweep import Sweep
+from ranklock.results.sweep import OF_A_SCREEN, Sweep
 from ranklock.statistics.replicates import FEWEST_REPLICATES
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
@@ -144,6 +142,12 @@ def knockouts(
     if min_cells < 1:
         raise OptionError(f"min_cells is {min_cells}; a gene is in one cell at least.")
     if isinstance(source, Sweep):
+        if source.manifest["asked"]["genes"] == OF_A_SCREEN:
+            raise InputError(
+                f"{source.folder} holds what a screen measured: its knock-outs were chosen for "
+                "their effects, so that none is a fair control of another. The screen's own table "
+                "tests every gene's estimate."
+            )
         measured = shifts_of_sweep(source, arms, donor)
     else:
         measured = shifts_of_table(Path(source), donor)
@@ -169,7 +173,9 @@ def knockouts(
         tables.append(table)
         shifts.append(specific.drop(columns=["scaled", "swapped"]))
         bic = np.nan if mixture is None else mixture.bic_gain
-        calibrations.append(_calibration(table, swapped) | {"bic_gain": bic})
+        calibrations.append(
+            {"arm": arm, "quantity": quantity, **calibration_of(table, swapped), "bic_gain": bic}
+        )
         statements[f"{arm}, {quantity}"] = _statements(
             specific, table, min_cells, mixture is not None and mixture.separated
         )
@@ -203,22 +209,6 @@ def _null_ids(null: Sequence[str], measured: pd.DataFrame) -> frozenset[str]:
             f"None of the {len(null)} genes of the null ({null[0]}, ...) is knocked out here."
         )
     return frozenset(found)
-
-
-def _calibration(table: pd.DataFrame, swapped: npt.NDArray[np.float64]) -> dict[str, Any]:
-    p, null = table["p"].dropna(), swapped[np.isfinite(swapped)]
-    q_null = stats.false_discovery_control(null) if len(null) else null
-    return {
-        "arm": table["arm"].iloc[0],
-        "quantity": table["quantity"].iloc[0],
-        "tested": len(p),
-        "found": int((table["q"] <= FALSE_DISCOVERIES).sum()),
-        "p_below_5_percent": float((p <= 0.05).mean()) if len(p) else np.nan,
-        "swapped_p_below_5_percent": float((null <= 0.05).mean()) if len(null) else np.nan,
-        "swapped_distance_from_uniform": float(stats.kstest(null, "uniform").statistic)
-        if len(null) else np.nan,
-        "swapped_found": int((q_null <= FALSE_DISCOVERIES).sum()),
-    }  # fmt: skip
 
 
 def _statements(

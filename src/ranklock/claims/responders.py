@@ -22,7 +22,7 @@ from ranklock.errors import InputError, OptionError, OutputError
 from ranklock.progress import progress as show_progress
 from ranklock.report import calibration_figure, draw, network_figure, volcano_figure
 from ranklock.results.folder import read_folder, write_folder
-from ranklock.results.sweep import Sweep
+from ranklock.results.sweep import OF_A_SCREEN, Sweep
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ COMMAND = "responders"
 Array = npt.NDArray[np.float64]
 BINS = 20  # of p-values
 LAYERS = ("specific", "standard_error", "t", "p", "q", "n_cells", "effect", "under_floor")
+
+
+_CHOSEN_FOR_EFFECTS = (
+    "The knock-outs are those that a screen measured, most of them for their large effects, and "
+    "are one another's controls: what they have in common counts as usual."
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -244,6 +250,8 @@ def responders(
             surface = fit_surface(effects)
             pairs = gather(effects, surface, rows, columns, min_cells=min_cells, seed=seed)
             statements[arm] = statements_of(pairs, surface, donor=donor, min_cells=min_cells)
+            if sweep.manifest["asked"]["genes"] == OF_A_SCREEN:
+                statements[arm].append(_CHOSEN_FOR_EFFECTS)
             tables.append(_table(pairs, arm, of_genes, min_cells))
             calibrations.append(_calibration(pairs, arm))
             histograms.append(_histogram(pairs, arm))

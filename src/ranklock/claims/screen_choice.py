@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -35,32 +36,27 @@ def gene_means(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     By token, ascending: ``estimate``, ``gross`` and ``gene_rank`` (means), ``deviation`` (of the
-    estimate between cells), ``peak`` and ``dominance`` (maxima), ``n_cells``, and ``unknown``
-    (cells without an estimate).
+    estimate between cells), ``peak`` and ``dominance`` (maxima), and ``n_cells``.
     """
     moments = GroupedMoments()
     peaks: list[pd.DataFrame] = []
-    unknown: list[pd.Series] = []
     for table in tables:
         moments.add(table["token"], table[["estimate", "gross", "gene_rank"]])
         by_token = table.groupby("token")
         most = by_token[["peak", "dominance"]].max()
         peaks = [pd.concat([*peaks, most]).groupby(level=0).max()]
-        missing = table["estimate"].isna().groupby(table["token"]).sum()
-        unknown = [pd.concat([*unknown, missing]).groupby(level=0).sum()]
     means = moments.means()
     return means.assign(
         deviation=np.sqrt(moments.variances()["estimate"]),
         peak=peaks[0]["peak"],
         dominance=peaks[0]["dominance"],
         n_cells=moments.counts()["gene_rank"],
-        unknown=unknown[0],
     ).rename_axis("token")
 
 
 def choose_genes(
     means: pd.DataFrame, verify: int, recheck: int, min_cells: int, seed: int
-) -> pd.Series:
+) -> tuple[pd.Series, int]:
     """Which genes are measured exactly, and why.
 
     Parameters
@@ -78,36 +74,35 @@ def choose_genes(
 
     Returns
     -------
-    Token → ``largest``, ``suspicious`` or ``random``.
+    Token → ``largest``, ``suspicious`` or ``random``; and how many suspicious ones there were.
     """
     able = means[means["n_cells"] >= min_cells]
-    by_size = able["estimate"].abs().fillna(0.0).sort_values(ascending=False, kind="stable")
+    by_size = able["estimate"].abs().sort_values(ascending=False, kind="stable")
     largest = by_size.index[:verify]
     rest = able.drop(largest)
-    by_gross = able["gross"].fillna(0.0).sort_values(ascending=False, kind="stable")
-    reasons = pd.DataFrame(
-        {
-            "unknown": rest["unknown"] > 0,
-            "bent": (rest["peak"] >= SATURATED) | (rest["dominance"] >= DOMINANT),
-            "cancelling": rest.index.isin(by_gross.index[:verify]),
-        },
-        index=rest.index,
-    )
-    order = rest[["dominance", "gross"]].assign(unknown=reasons["unknown"], bent=reasons["bent"])
-    order["dominance"] = order["dominance"].where(order["bent"], 0.0)
-    order = order[reasons.any(axis=1)].sort_values(
-        ["unknown", "bent", "dominance", "gross"], ascending=False, kind="stable"
-    )
-    suspicious = order.index[: -(-verify // 2)]
+    suspects = _suspects(able, rest, verify)
+    suspicious = pd.Index(suspects[: -(-verify // 2)])
     others = rest.index.drop(suspicious)
     chosen = np.random.default_rng(seed).permutation(others.to_numpy())[:recheck]
-    return pd.concat(
-        [
-            pd.Series(LARGEST, largest),
-            pd.Series(SUSPICIOUS, suspicious),
-            pd.Series(RANDOM, pd.Index(np.sort(chosen))),
-        ]
-    ).rename_axis("token")
+    of = {LARGEST: largest, SUSPICIOUS: suspicious, RANDOM: pd.Index(np.sort(chosen))}
+    parts = [pd.Series(why, tokens) for why, tokens in of.items() if len(tokens)]
+    return pd.concat(parts).rename_axis("token"), len(suspects)
+
+
+def _suspects(able: pd.DataFrame, rest: pd.DataFrame, verify: int) -> list[int]:
+    """Suspicious genes, each once: the worst of every kind in turn."""
+    gross = able["gross"].sort_values(ascending=False, kind="stable").index[:verify]
+    marks = {
+        "dominance": rest["dominance"] >= DOMINANT,
+        "peak": rest["peak"] >= SATURATED,
+        "gross": pd.Series(rest.index.isin(gross), rest.index),
+    }
+    kinds = [
+        rest[mark].sort_values(name, ascending=False, kind="stable").index.tolist()
+        for name, mark in marks.items()
+    ]
+    in_turn = (token for place in zip_longest(*kinds) for token in place if token is not None)
+    return list(dict.fromkeys(in_turn))
 
 
 def order_of_cells(names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:

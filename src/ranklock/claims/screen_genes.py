@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from ranklock.claims.screen_choice import LARGEST, RANDOM
-from ranklock.statistics.intervals import Estimate, mean_spearman
+from ranklock.statistics.intervals import Estimate, mean_spearman, without_interval
 from ranklock.statistics.missed import FEWEST_CHECKED, Approximated, Recall, recall_of_largest
 
 _MOST_ERROR = 0.5  # of the exact effects' length, above which a cell's estimates are not believed
 _MOST_LOG_ERROR = float(np.log(2.0))
+_FOR_AN_INTERVAL, _ALL_BUT_ONE = 10, 0.9999  # Fisher's z says nothing of a few, or at one
 _FEWEST_IN_CELL = 5  # exact effects by which a cell is judged
 _TOPS = (10, 20)
 
@@ -34,15 +36,18 @@ def judge_cells(pairs: pd.DataFrame, probes: int) -> pd.DataFrame:
 
     Notes
     -----
-    Bad is an error of more than one half, or a factor of two. Squares of m random signs scatter by
-    √(2/m) of their mean, which says nothing against a cell: an error of twice that is let pass.
+    Bad is an error of more than one half, or a factor of two. The logarithm of a mean of m squared
+    signs scatters by itself, which says nothing against a cell: twice its root mean square, that
+    of ln(χ²_m / m), is let pass.
     """
     both = pairs.dropna(subset=["estimate", "exact"])
     if probes:
         both = both[~both["under_noise_floor"] & (both["estimate"] > 0) & (both["exact"] > 0)]
-        squared, limit = np.log(both["estimate"] / both["exact"]) ** 2, _MOST_LOG_ERROR
+        squared = np.log(both["estimate"] / both["exact"]) ** 2
         error = np.sqrt(squared.groupby(both["cell"]).mean())
-        limit = max(limit, 2 * np.sqrt(2 / probes))
+        half = probes / 2
+        of_signs = special.polygamma(1, half) + (special.digamma(half) - np.log(half)) ** 2
+        limit = max(_MOST_LOG_ERROR, 2 * float(np.sqrt(of_signs)))
     else:
         apart = ((both["exact"] - both["estimate"]) ** 2).groupby(both["cell"]).sum()
         whole = (both["exact"] ** 2).groupby(both["cell"]).sum()
@@ -55,61 +60,65 @@ def judge_cells(pairs: pd.DataFrame, probes: int) -> pd.DataFrame:
     return table
 
 
-def mended(means: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """Effect of each gene over all cells, from estimates everywhere and exact effects in some.
 
     Parameters
     ----------
     means
-        From :func:`ranklock.claims.screen_choice.gene_means`, with exact effects in the place of
-        estimates where a whole cell was measured.
+        From :func:`ranklock.claims.screen_choice.gene_means`.
+    replaced
+        The same with exact effects in the place of estimates in cells that were measured whole.
     pairs
         One row a cell and gene that was measured: ``token``, ``estimate``, ``exact``,
-        ``under_noise_floor``, ``sampled`` (whether the cell was taken at random) and ``fell_back``
-        (whether all of its genes were measured).
+        ``under_noise_floor`` and ``sampled``, whether the cell was taken at random for the gene.
 
     Returns
     -------
-    ``means`` with ``effect``, its ``standard_error`` over cells, ``exact`` and ``estimate_there``
-    (means over the cells where the gene was measured), ``verified_in`` (their number) and
-    ``under_noise_floor`` (share of them).
+    ``means`` with ``effect``, its ``standard_error`` over cells, ``measurement_error`` (the part
+    of it that measuring in all cells would take away), ``exact`` and ``estimate_there`` (means over
+    the cells where the gene was measured), ``verified_in`` (their number) and ``under_noise_floor``
+    (share of them).
 
     Notes
     -----
-    The difference estimator of survey sampling: mean estimate over the N cells that are known by
-    estimates, plus the mean of exact − estimate over the m of them that were measured, with the
-    variance s²/N + s²_difference/m. It has no bias where the m are a random sample, and is the
-    mean exact effect where m = N.
+    The difference estimator of survey sampling: mean estimate over all N cells, plus the mean of
+    D = exact − estimate over the m cells that were drawn at random. It has no bias, also where a
+    cell turned out bad: whether a cell is looked at for that depends on whether it was drawn. With
+    E the exact effect its variance is s²_E/N + s²_D (1/m − 1/N). Where all N were measured it is
+    the mean exact effect; where none was drawn, the mean estimate.
     """
     by_token = pairs.groupby("token")
-    of_some = pairs[pairs["sampled"] & ~pairs["fell_back"]]
-    apart = (of_some["exact"] - of_some["estimate"]).groupby(of_some["token"])
+    drawn = pairs[pairs["sampled"]]
+    of_drawn = drawn.groupby("token")["exact"]
+    apart = (drawn["exact"] - drawn["estimate"]).groupby(drawn["token"])
     there = pd.DataFrame(
         {
             "exact": by_token["exact"].mean(),
             "estimate_there": by_token["estimate"].mean(),
-            "exact_deviation": by_token["exact"].std(),
+            "exact_variance": by_token["exact"].var(),
+            "drawn_variance": of_drawn.var(),
             "verified_in": by_token["exact"].count(),
             "under_noise_floor": by_token["under_noise_floor"].mean(),
             "apart": apart.mean(),
-            "apart_deviation": apart.std(),
-            "apart_number": apart.count(),
+            "apart_variance": apart.var(),
+            "number": apart.count(),
         }
     ).reindex(means.index)
     there["verified_in"] = there["verified_in"].fillna(0).astype(int)
-    n = means["n_cells"]
-    # Where no estimate is to be had, what was measured stands for all cells.
-    alone = (there["verified_in"] > 0) & ((there["verified_in"] >= n) | means["estimate"].isna())
-    estimated = 1.0 - by_token["fell_back"].sum().reindex(means.index).fillna(0.0) / n
-    number = there["apart_number"]
-    effect = means["estimate"] + estimated * there["apart"].fillna(0.0)
-    of_apart = (there["apart_deviation"] ** 2 / number.where(number > 1)).where(number > 0, 0.0)
-    variance = means["deviation"] ** 2 / n + estimated**2 * of_apart
-    of_exact = there["exact_deviation"] ** 2 / there["verified_in"].where(there["verified_in"] > 1)
+    n, m = means["n_cells"], there["number"].fillna(0)
+    everywhere = there["verified_in"] >= n
+    effect = (means["estimate"] + there["apart"]).where(m > 0, replaced["estimate"])
+    of_cells = there["drawn_variance"].where(m > 0, replaced["deviation"] ** 2) / n
+    beyond = (1 / m.where(m > 1) - 1 / n).clip(lower=0.0)
+    of_measuring = (there["apart_variance"] * beyond).where(m > 0, 0.0)
     shown = ("exact", "estimate_there", "verified_in", "under_noise_floor")
     return means.assign(
-        effect=effect.mask(alone, there["exact"]),
-        standard_error=np.sqrt(variance.mask(alone, of_exact)),
+        effect=effect.mask(everywhere, there["exact"]),
+        standard_error=np.sqrt(
+            (of_cells + of_measuring).mask(everywhere, there["exact_variance"] / n)
+        ),
+        measurement_error=np.sqrt(of_measuring.mask(everywhere, 0.0)),
         **{name: there[name] for name in shown},
     )
 
@@ -128,32 +137,39 @@ def missed(
     verify
         How many of the largest were measured.
     seed
-        Of the bootstrap.
+        Of the draws.
 
     Returns
     -------
     Spearman's correlation of estimate and exact effect among genes measured at random, and the
     recall of the largest 10, 20 and ``verify``, as far as so many were measured.
     """
-    known = pairs[~pairs["fell_back"]].groupby("token")[["estimate", "exact", "gross"]].mean()
+    known = pairs[pairs["sampled"]].groupby("token")[["estimate", "exact", "gross"]].mean()
     known = known.assign(chosen=genes["chosen"]).dropna()
     known = known[(known["gross"] > 0) & known["chosen"].isin([LARGEST, RANDOM])]
-    measured = (genes["chosen"] != "") | (genes["verified_in"] >= genes["n_cells"])
-    rest = genes[genes["ranked"] & ~measured & genes["estimate"].notna() & (genes["gross"] > 0)]
-    exact = genes.loc[genes["ranked"] & measured, "effect"].dropna().to_numpy()
+    ranked = genes[genes["ranked"]]
+    measured = (ranked["chosen"] != "") | (ranked["verified_in"] >= ranked["n_cells"])
+    rest = ranked[~measured & (ranked["gross"] > 0)]
+    of_measured = ranked[measured].dropna(subset="effect")
     sampled = known[known["chosen"] == RANDOM]
-    tops = sorted({top for top in (*_TOPS, verify) if top <= min(verify, len(exact))})
+    if len(sampled) < FEWEST_CHECKED:  # of what was not taken, nothing is known
+        known = sampled
+    tops = sorted({top for top in (*_TOPS, verify) if top <= min(verify, len(of_measured))})
     recalls = [
         recall_of_largest(
-            top, exact, _approximated(rest),
-            # Without any at random nothing is known of what was not taken.
-            _approximated(known if len(sampled) >= FEWEST_CHECKED else sampled),
-            known["exact"] if len(sampled) >= FEWEST_CHECKED else sampled["exact"],
+            top,
+            of_measured["effect"].to_numpy(float),
+            of_measured["measurement_error"].fillna(0.0).to_numpy(float),
+            _approximated(rest),
+            _approximated(known),
+            known["exact"],
             seed,
         )
         for top in tops
-    ]  # fmt: skip
+    ]
     correlation = mean_spearman(sampled["estimate"], sampled["exact"], np.zeros(len(sampled)))
+    if len(sampled) < _FOR_AN_INTERVAL or abs(correlation.value) > _ALL_BUT_ONE:
+        correlation = without_interval(correlation.value, len(sampled))
     return correlation, recalls
 
 

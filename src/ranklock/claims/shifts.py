@@ -12,16 +12,18 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from ranklock.claims.pairs import neighbours
 from ranklock.claims.specific import BOUND, REACH
 from ranklock.statistics.grouped import GroupedMoments
 from ranklock.statistics.replicates import means_tested
-from ranklock.statistics.significance import FALSE_DISCOVERIES
+from ranklock.statistics.significance import FALSE_DISCOVERIES, false_discovery_rates
 from ranklock.statistics.smooth import rank_smooth
 from ranklock.statistics.two_way import clipped, matched_rows
 
@@ -248,3 +250,24 @@ def _beyond(table: pd.DataFrame, null: frozenset[str]) -> pd.DataFrame:
     of_null = table[table["gene_id"].isin(null)].groupby("cell", observed=True)["specific"]
     level = table["cell"].astype(object).map(of_null.mean())
     return table.assign(beyond_null=table["specific"] - level.astype(float))
+
+
+def calibration_of(table: pd.DataFrame, swapped: Array) -> dict[str, Any]:
+    """How many tests find something, and how the same come out with knock-outs swapped.
+
+    Parameters
+    ----------
+    table, swapped
+        As :func:`shifts_tested` returns them.
+    """
+    p, null = table["p"].dropna(), swapped[np.isfinite(swapped)]
+    q_null = false_discovery_rates(null)
+    return {
+        "tested": len(p),
+        "found": int((table["q"] <= FALSE_DISCOVERIES).sum()),
+        "p_below_5_percent": float((p <= 0.05).mean()) if len(p) else np.nan,
+        "swapped_p_below_5_percent": float((null <= 0.05).mean()) if len(null) else np.nan,
+        "swapped_distance_from_uniform": float(stats.kstest(null, "uniform").statistic)
+        if len(null) else np.nan,
+        "swapped_found": int((q_null <= FALSE_DISCOVERIES).sum()),
+    }  # fmt: skip

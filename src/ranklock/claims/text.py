@@ -140,6 +140,7 @@ def describe_screen(found: Screen, top: int = 10) -> list[str]:
     sign = "+" if asked["question"] in ("goal", "classifier") else ""
     chosen = table["chosen"].value_counts()
     of = [f"{chosen[why]} {said}" for why, said in _CHOSEN.items() if why in chosen]
+    of = [text.replace("suspicious", f"of {manifest['suspects']} suspicious") for text in of]
     lines.append(f"Measured by forwards: {', '.join(of)}")
     lines.append(f"The {min(top, len(table))} largest:")
     for row in table.head(top).itertuples(index=False):
@@ -149,6 +150,11 @@ def describe_screen(found: Screen, top: int = 10) -> list[str]:
         cells = "cell" if row.n_cells == 1 else "cells"
         effect = f"{row.effect:{sign}.2e}{error}"
         lines.append(f"  {row.gene:12} {effect}  {how} {row.n_cells} {cells}{q}")
+    shown = table.head(top)
+    if (shown["standard_error"] > shown["effect"].abs() / 2).any():
+        lines.append("  where ± is as large as the effect, few cells make it: look at q")
+    if asked["donor"] is not None:
+        lines.append("  ± is over cells, q over donors")
     missed = manifest["missed"]
     correlation = missed["correlation"]
     if correlation["value"] is not None:

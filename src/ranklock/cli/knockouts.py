@@ -109,15 +109,9 @@ def knockouts(
 
 def _measured(source: Path) -> Sweep | Path:
     """A sweep, or the path of a table."""
-    from ranklock.results.screen import TABLE, is_screen
     from ranklock.results.sweep import sweep_in
     from ranklock.run import CELL_SHIFTS
 
-    if is_screen(source):
-        raise InputError(
-            f"{source} is a screen, whose knock-outs were chosen for their effects, so that none "
-            f"is a fair control of another; its own {TABLE} tests every gene's estimate."
-        )
     sweep = sweep_in(source)
     if sweep is not None:
         return sweep

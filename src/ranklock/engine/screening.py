@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ranklock.arms import NOT_RANKED, ModelInput
 from ranklock.engine.cost import PROBES_AT_ONCE
-from ranklock.engine.forward import pack
+from ranklock.engine.forward import pack, run_layers
 from ranklock.engine.gates import Sensitivities, sensitivities
 from ranklock.engine.memory import memory_errors
 from ranklock.models import Model
@@ -75,8 +75,9 @@ class Screened:
     ----------
     estimate
         The change of the number, or the mean effect on the responders; NaN where there is none.
+        Of the first gene of a cell without ``<cls>`` a classifier's is exact.
     derivative
-        The same from the derivative by the gates alone.
+        The same from the derivative by the gates alone; NaN where that means nothing.
     gross
         The same, were the parts of all layers and heads to add up.
     peak
@@ -156,8 +157,24 @@ def _signed(
         scale * part[0, genes] for part in (found.removal, found.derivative, found.gross)
     )
     if question.head is not None and not special_frame:
-        estimate[0] = np.nan  # the next gene then stands first, and is what the head reads
+        # The next gene then stands first, and is what the head reads: no small change of anything.
+        estimate[0] = _without_the_first(encoder, cell, question.head, depth)
+        derivative[0] = np.nan
     return Screened(estimate, derivative, gross, found.peak[genes], found.dominance[genes])
+
+
+def _without_the_first(encoder: Encoder, cell: ModelInput, head: Head, depth: int) -> float:
+    """Change of a logit once the first token is gone, by two forwards."""
+    rest = cell.take(np.arange(1, len(cell)))
+    logits = []
+    with torch.no_grad():
+        for one in (cell, rest):
+            packed = pack([one], encoder.device)
+            states = encoder.embed(packed.tokens, packed.positions)
+            first = torch.zeros(1, dtype=torch.int64, device=encoder.device)
+            states = run_layers(encoder, states, packed.stretches, encoder.layers[:depth], first)
+            logits.append(float(head(states[0])))
+    return logits[1] - logits[0]
 
 
 def _number(question: Question, embedding: Tensor) -> Tensor:

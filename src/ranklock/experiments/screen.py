@@ -20,7 +20,13 @@ from ranklock.engine.screening import Screened, screen_cell
 from ranklock.errors import InputError
 from ranklock.experiments.plan import baseline_of
 from ranklock.experiments.screen_finish import finish
-from ranklock.experiments.screen_folder import check_place, check_screen_folder, identity_of, set_up
+from ranklock.experiments.screen_folder import (
+    check_place,
+    check_screen_folder,
+    donors_digest,
+    identity_of,
+    set_up,
+)
 from ranklock.experiments.screen_plan import Checking, ScreenPlan, plan_screen
 from ranklock.experiments.states import StateQuestion
 from ranklock.experiments.sweep_folder import LOCKS, at_work, bytes_in, writing
@@ -167,7 +173,7 @@ def run_screen(
         As in :func:`screen`.
     """
     folder = out.resolve()
-    identity = identity_of(plan, asdict(checking))
+    identity = identity_of(plan, asdict(checking) | {"donors": donors_digest(plan, checking)})
     asked = {
         "command": "screen", **plan.asked, "layer": plan.layer, "precision": plan.precision,
         **asdict(checking),

@@ -12,7 +12,7 @@ import pandas as pd
 from ranklock.experiments.screen_plan import ScreenPlan
 from ranklock.experiments.sweep import run_sweep
 from ranklock.results.store import CellLayout
-from ranklock.results.sweep import Sweep
+from ranklock.results.sweep import OF_A_SCREEN, Sweep
 
 Array = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def measure_pairs(
         plan.exact(ranks_of, arms),
         folder,
         {
-            "genes": "those of a screen",
+            "genes": OF_A_SCREEN,
             "responders": "all" if responders is None else list(plan.asked["genes"]),
             "controls": 0,
             "states": plan.asked.get("states", {}),

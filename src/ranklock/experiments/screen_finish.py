@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ranklock.claims.screen_choice import choose_genes, choose_pairs, gene_means, order_of_cells
+from ranklock.claims.screen_choice import (
+    RANDOM,
+    choose_genes,
+    choose_pairs,
+    gene_means,
+    order_of_cells,
+)
 from ranklock.claims.screen_genes import as_large, judge_cells, mended, missed
-from ranklock.claims.shifts import specific_tested
+from ranklock.claims.shifts import MOSTLY_UNDER, calibration_of, specific_tested
 from ranklock.experiments.screen_exact import measure_pairs
 from ranklock.experiments.screen_folder import keys_of
 from ranklock.experiments.screen_plan import Checking, ScreenPlan
@@ -34,12 +40,11 @@ from ranklock.results.screen import (
     FIGURE_SVG,
     TABLE,
     VERIFIED,
+    Screen,
     read_screen,
 )
 from ranklock.results.store import locked
-from ranklock.results.sweep import INNER, read_sweep
-from ranklock.statistics.intervals import Estimate
-from ranklock.statistics.missed import Recall
+from ranklock.results.sweep import INNER, read_sweep, sweep_in
 from ranklock.statistics.replicates import FEWEST_REPLICATES
 
 Tables = Callable[[], Iterator[pd.DataFrame]]
@@ -60,11 +65,13 @@ def finish(
             return False
         forget_killed_processes(folder)
         there = read_screen(folder)
-        if there.complete and _is_whole(folder, there.manifest):
+        if there.complete and _is_whole(there):
             return True
         means = gene_means(estimates.tables())
         least = min(checking.min_cells, len(plan.rows))
-        chosen = choose_genes(means, checking.verify, checking.recheck, least, checking.seed)
+        chosen, suspects = choose_genes(
+            means, checking.verify, checking.recheck, least, checking.seed
+        )
         order = order_of_cells(keys_of(plan), checking.seed)
         pairs = choose_pairs(
             estimates.tables(), chosen.index.to_numpy(), order, checking.verify_cells
@@ -82,29 +89,41 @@ def finish(
             whole = measure_pairs(plan, rows, folder / FALLBACK, ["hold"], progress=progress)
             if whole is None:
                 return False
-            rows = rows.merge(whole, on=["cell", "token"], how="left")
-            rows = rows.assign(fell_back=True, sampled=False)
+            rows = rows.merge(whole, on=["cell", "token"], how="left").assign(fell_back=True)
+            rows = rows.merge(pairs[["cell", "token", "sampled"]], on=["cell", "token"], how="left")
+            rows["sampled"] = rows["sampled"].eq(True)
             pairs = pd.concat([pairs[~pairs["cell"].isin(rows["cell"])], rows])
             pairs = pairs.sort_values(["cell", "gene_rank"], ignore_index=True)
 
         def tables() -> Iterator[pd.DataFrame]:
             return (_with_exact(table, whole) for table in estimates.tables())
 
-        if whole is not None:
-            means = gene_means(tables())
-        genes = mended(means, pairs).assign(
+        replaced = means if whole is None else gene_means(tables())
+        genes = mended(means, replaced, pairs).assign(
             chosen=chosen.reindex(means.index).fillna(""), ranked=means["n_cells"] >= least
         )
         found = missed(genes, pairs, checking.verify, checking.seed)
-        tested = _tested(folder, plan, tables, checking)
-        _write(folder, plan, genes, tested, pairs, checks, found, checking)
+        tested, calibration = _tested(folder, plan, tables, least, checking)
+        under = genes["under_noise_floor"] >= MOSTLY_UNDER
+        summary = {
+            "suspects": suspects,
+            "calibration": calibration,
+            "missed": {
+                "sampled": int((chosen == RANDOM).sum()),
+                "as_large": as_large(genes, checking.verify),
+                "correlation": _plain(asdict(found[0])),
+                "recall": [_plain(asdict(recall)) for recall in found[1]],
+            },
+        }
+        _write(folder, plan, genes, tested, under, pairs, checks, summary, checking)
     return True
 
 
-def _is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
-    return all(
-        (folder / name).is_file() and file_digest(folder / name) == digest
-        for name, digest in manifest["files"].items()
+def _is_whole(found: Screen) -> bool:
+    measured = sweep_in(found.folder)
+    return (measured is not None and measured.complete) and all(
+        (found.folder / name).is_file() and file_digest(found.folder / name) == digest
+        for name, digest in found.manifest["files"].items()
     )
 
 
@@ -122,8 +141,13 @@ def _with_exact(table: pd.DataFrame, whole: pd.DataFrame | None) -> pd.DataFrame
     return table.assign(estimate=np.where(measured, exact, table["estimate"]))
 
 
-def _tested(folder: Path, plan: ScreenPlan, tables: Tables, checking: Checking) -> pd.DataFrame:
-    """Effects against those of other genes at like ranks, over cells or donors, by ``gene_id``."""
+def _tested(
+    folder: Path, plan: ScreenPlan, tables: Tables, least: int, checking: Checking
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Effects against those of other genes at like ranks, over cells or donors, by ``gene_id``.
+
+    And how the same tests come out with knock-outs swapped for rank-matched ones.
+    """
     names = read_screen(folder).genes
     symbols, ids = names["symbol"].astype(str), names["gene_id"].astype(str)
     keys = np.array(keys_of(plan))
@@ -149,9 +173,9 @@ def _tested(folder: Path, plan: ScreenPlan, tables: Tables, checking: Checking) 
                 }
             )
 
-    tested, _ = specific_tested(shifts, checking.min_cells, checking.seed)
+    tested, swapped = specific_tested(shifts, least, checking.seed)
     kept = ["gene_id", "specific", "t", "p", "q", "percentile", "n_replicates"]
-    return tested[kept].set_index("gene_id")
+    return tested[kept].set_index("gene_id"), _plain(calibration_of(tested, swapped))
 
 
 def _write(
@@ -159,9 +183,10 @@ def _write(
     plan: ScreenPlan,
     genes: pd.DataFrame,
     tested: pd.DataFrame,
+    under: pd.Series,
     pairs: pd.DataFrame,
     checks: pd.DataFrame,
-    found: tuple[Estimate, list[Recall]],
+    summary: dict[str, Any],
     checking: Checking,
 ) -> None:
     there = read_screen(folder)
@@ -169,7 +194,9 @@ def _write(
     genes = genes.assign(
         gene=names["symbol"].astype(str).to_numpy(), gene_id=names["gene_id"].astype(str).to_numpy()
     )
-    table = genes.join(tested, on="gene_id").reset_index(drop=True)
+    table = genes.join(tested, on="gene_id")
+    table.loc[under, ["t", "p", "q"]] = np.nan  # as measured, they are noise
+    table = table.reset_index(drop=True)
     table["size"] = table["effect"].abs()
     order = ["ranked", "size", "gene_id"]
     table = table.sort_values(order, ascending=[False, False, True], ignore_index=True)
@@ -182,16 +209,9 @@ def _write(
     ).drop(columns=["token", "agreement"])
     checks = checks.rename_axis("row").reset_index()
     checks.insert(0, "cell", np.array(plan.cells.names)[checks["row"]])
-    correlation, recalls = found
     replicates = len(plan.rows)
     if checking.donor is not None:
-        replicates = int(plan.cells.obs[checking.donor].iloc[plan.rows].nunique())
-    missed_by = {
-        "sampled": int((genes["chosen"] == "random").sum()),
-        "as_large": as_large(genes, checking.verify),
-        "correlation": _plain(asdict(correlation)),
-        "recall": [_plain(asdict(recall)) for recall in recalls],
-    }
+        replicates = int(plan.cells.obs[checking.donor].iloc[list(plan.rows)].nunique())
     judged = checks["error"].dropna()
     figure = screen_figure(table, str(plan.asked["question"]))
     for name, frame in ((TABLE, table), (VERIFIED, verified), (CHECKS, checks)):
@@ -203,7 +223,7 @@ def _write(
     manifest |= {
         "complete": True,
         "replicates": replicates,
-        "missed": missed_by,
+        **summary,
         "cells_checked": {
             "judged": len(judged),
             "bad": int(checks["bad"].sum()),
@@ -211,13 +231,19 @@ def _write(
             "median_error": _number(float(np.median(judged)) if len(judged) else np.nan),
         },
         "noise_floor": read_sweep(folder / INNER).manifest["noise_floor"],
-        "statements": _statements(checks, missed_by, replicates),
+        "statements": _statements(plan, checking, checks, summary["missed"], replicates),
         "files": {name: file_digest(folder / name) for name in files},
     }
     write_manifest(folder, manifest)
 
 
-def _statements(checks: pd.DataFrame, missed_by: dict[str, Any], replicates: int) -> list[str]:
+def _statements(
+    plan: ScreenPlan,
+    checking: Checking,
+    checks: pd.DataFrame,
+    missed_by: dict[str, Any],
+    replicates: int,
+) -> list[str]:
     """What a reader must know before believing the table, a sentence each."""
     found = []
     bad, whole = int(checks["bad"].sum()), int(checks["fell_back"].sum())
@@ -233,6 +259,11 @@ def _statements(checks: pd.DataFrame, missed_by: dict[str, Any], replicates: int
     if any(recall["value"] is None for recall in missed_by["recall"]) or not missed_by["recall"]:
         found.append(
             "Too few genes were measured at random to say what the estimates miss (--recheck)."
+        )
+    if 1 < len(plan.rows) < checking.min_cells:
+        found.append(
+            f"There are {len(plan.rows)} cells, fewer than --min-cells: genes that all of them "
+            "have are ranked."
         )
     if replicates < FEWEST_REPLICATES:
         found.append(

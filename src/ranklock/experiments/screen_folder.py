@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ranklock.errors import OutputError
+from ranklock.errors import InputError, OutputError
 from ranklock.experiments.provenance import provenance
-from ranklock.experiments.screen_plan import ScreenPlan
+from ranklock.experiments.screen_plan import Checking, ScreenPlan
 from ranklock.experiments.sweep_folder import LOCKS, PATIENCE, write_manifest, write_names
 from ranklock.results.estimates import COLUMNS, FOLDER
 from ranklock.results.folder import MANIFEST
@@ -30,8 +31,8 @@ from ranklock.results.screen import (
 from ranklock.results.store import locked
 from ranklock.results.sweep import CELLS, GENES, INNER
 
-_LATER = {INNER, FALLBACK, TABLE, VERIFIED, CHECKS, FIGURE_PNG, FIGURE_SVG, MANIFEST}
-_OWN = {LOCKS, FOLDER, GENES, CELLS, *_LATER}
+_LATER = {GENES, CELLS, INNER, FALLBACK, TABLE, VERIFIED, CHECKS, FIGURE_PNG, FIGURE_SVG, MANIFEST}
+_OWN = {LOCKS, FOLDER, *_LATER}
 
 
 def identity_of(plan: ScreenPlan, checking: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,6 +50,25 @@ def identity_of(plan: ScreenPlan, checking: Mapping[str, Any]) -> dict[str, Any]
         },
         "what is measured": dict(checking),
     }
+
+
+def donors_digest(plan: ScreenPlan, checking: Checking) -> str:
+    """Digest of the donors of the cells that are screened; empty when none are asked for.
+
+    Raises
+    ------
+    InputError
+        When a cell has none.
+    """
+    if checking.donor is None:
+        return ""
+    donors = plan.cells.obs[checking.donor].iloc[list(plan.rows)]
+    if donors.isna().any():
+        raise InputError(
+            f"{int(donors.isna().sum())} of the cells that are screened have no "
+            f"{checking.donor}; leave them out (--where), or name another column."
+        )
+    return hashlib.sha256("\n".join(donors.astype(str)).encode()).hexdigest()
 
 
 def check_place(folder: Path) -> set[str]:
@@ -83,9 +103,10 @@ def check_screen_folder(folder: Path, identity: Mapping[str, Any], *, overwrite:
     names = check_place(folder)
     if not is_screen(folder):
         return
-    there = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("identity", {})
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    there = manifest.get("identity", {})
     same = json.loads(json.dumps(identity))
-    if there == same:
+    if there == same and not (overwrite and manifest["complete"]):
         return
     estimates = same["estimates"]
     other = [what for what, value in estimates.items() if there["estimates"].get(what) != value]

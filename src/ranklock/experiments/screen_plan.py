@@ -27,7 +27,8 @@ from ranklock.models.head import load_head
 from ranklock.models.precision import check_precision
 
 GOAL, CLASSIFIER, POTENCY, GENE_SET = "goal", "classifier", "potency", "gene set"
-_GENES_IN_PART = 1 << 15  # what a kill can cost, and what is held at once
+_GENES_IN_PART = 1 << 15  # what is held at once
+_FLOP_IN_PART = 2e13  # what a kill can cost: on a CPU some minutes, unless a cell takes more
 _BYTES_OF_ROW = 24
 
 
@@ -77,7 +78,8 @@ class Checking:
         least = {"verify": 1, "recheck": 0, "verify_cells": 1, "fallback_cells": 0, "min_cells": 1}
         for name, number in least.items():
             if getattr(self, name) < number:
-                raise OptionError(f"{name} is {getattr(self, name)}; it is {number} at least.")
+                option = f"--{name.replace('_', '-')}"
+                raise OptionError(f"{option} is {getattr(self, name)}; it is {number} at least.")
         find_arms(self.arms)
         if "hold" not in self.arms:
             raise OptionError("A screen estimates effects of hold; name it among the arms.")
@@ -105,8 +107,8 @@ class ScreenPlan:
         Layer that is read, and number of layers that are run for it.
     precision
         Number format of the forwards.
-    parts
-        Rows of the cells, part by part.
+    rows
+        Rows of the cells that are screened.
     """
 
     cells: Cells
@@ -116,12 +118,22 @@ class ScreenPlan:
     layer: int
     depth: int
     precision: str
-    parts: tuple[tuple[int, ...], ...]
+    rows: tuple[int, ...]
 
-    @property
-    def rows(self) -> list[int]:
-        """Rows of all cells that are screened."""
-        return [row for part in self.parts for row in part]
+    @cached_property
+    def parts(self) -> tuple[tuple[int, ...], ...]:
+        """Rows, some at a time: what is stored in one step, and lost when a process is killed."""
+        parts: list[tuple[int, ...]] = []
+        part: list[int] = []
+        genes = flop = 0
+        for row in self.rows:
+            part.append(row)
+            genes += shown_genes(self.cells, row, self.model)
+            flop += self.flop_of(row)
+            if genes >= _GENES_IN_PART or flop >= _FLOP_IN_PART:
+                parts.append(tuple(part))
+                part, genes, flop = [], 0, 0
+        return (*parts, tuple(part)) if part else tuple(parts)
 
     @cached_property
     def genes(self) -> int:
@@ -274,37 +286,27 @@ def plan_screen(
             names = [cells.vocabulary.symbol(int(token)) for token in tokens]
             asked |= {"question": GENE_SET, "genes": names}
         question = Question(probes=probes, responders=tokens, seed=seed)
-    parts = tuple(_parts(cells, model, question))
-    return ScreenPlan(cells, model, question, asked, layer, depth, precision, parts)
+    rows = tuple(_able(cells, model, question))
+    return ScreenPlan(cells, model, question, asked, layer, depth, precision, rows)
 
 
-def _parts(cells: Cells, model: Model, question: Question) -> list[tuple[int, ...]]:
-    """Rows of the cells that can be screened, some tens of thousands of genes at a time."""
-    parts: list[tuple[int, ...]] = []
-    part: list[int] = []
-    genes = 0
+def _able(cells: Cells, model: Model, question: Question) -> list[int]:
+    """Rows of the cells that can be screened."""
+    able = []
     for row, ranked in enumerate(cells.ranked):
         shown = ranked[: shown_genes(cells, row, model)]
         responds = question.responders is None or np.isin(shown, question.responders).any()
         # Without <cls> a lone gene leaves nothing that could respond.
-        if not len(shown) or (len(shown) < 2 and not cells.special_frame) or not responds:
-            continue
-        part.append(row)
-        genes += len(shown)
-        if genes >= _GENES_IN_PART:
-            parts.append(tuple(part))
-            part, genes = [], 0
-    if part:
-        parts.append(tuple(part))
-    able = sum(map(len, parts))
+        if len(shown) >= 2 - cells.special_frame and responds:
+            able.append(row)
     if not able:
         lack = "no cell has two genes." if question.responders is None else "they lack the genes."
         raise InputError(f"Nothing can be screened in the cells of {cells.source}: {lack}")
-    if able < len(cells):
+    if len(able) < len(cells):
         warnings.warn(
-            f"{len(cells) - able} of {len(cells)} cells have fewer than two genes, or none of "
+            f"{len(cells) - len(able)} of {len(cells)} cells have fewer than two genes, or none of "
             "those that are asked for; they are left out.",
             RanklockWarning,
             stacklevel=4,
         )
-    return parts
+    return able

@@ -116,6 +116,8 @@ class Screen:
             When there is no such cell.
         """
         names = [str(name) for name in self.cells.index]
+        if names.count(str(cell)) > 1:
+            raise InputError(f"{self.folder} has several cells {cell}; give the row of one.")
         row = names.index(cell) if cell in names else cell
         for table in self.parts.tables():
             mine = table[table["cell"] == row]

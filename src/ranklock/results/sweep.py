@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = "ranklock-sweep"
 STORE, GENES, CELLS = "effects.zarr", "genes.parquet", "cells.parquet"
+OF_A_SCREEN = "those of a screen"  # what a sweep's genes are called that a screen chose
 INNER = "sweep"  # folder of the sweep of an audit, a screen or claims, within theirs
 MEAN_EFFECTS, CELL_SHIFTS = "effects.h5ad", "cell_shifts.parquet"
 

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from ranklock.statistics.intervals import CONFIDENCE
 
 Array = npt.NDArray[np.float64]
 FEWEST_CHECKED = 5  # below which nothing is said of what was not looked at
 _DRAWS = 300
-_FARTHEST = 30.0  # deviations at which the tail of Student's t is let be nothing
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,7 @@ class Approximated:
 def recall_of_largest(
     top: int,
     exact: npt.ArrayLike,
+    exact_errors: npt.ArrayLike,
     rest: Approximated,
     learned: Approximated,
     learned_exact: npt.ArrayLike,
@@ -66,66 +65,52 @@ def recall_of_largest(
     ----------
     top
         How many largest; no more than are measured.
-    exact
-        All that was measured, shape (measured,).
+    exact, exact_errors
+        All that was measured, and its standard errors, shape (measured,).
     rest
         What was not.
     learned, learned_exact
         What errors are learned from: genes that were measured because their approximation was
         large, or at random, and for no other reason; shape (learned,).
     seed
-        Of the bootstrap.
+        Of the draws.
 
     Notes
     -----
-    The exact value is taken to be b times the approximation plus an error in proportion to the
+    The true value is taken to be b times the approximation plus an error in proportion to the
     scale, both fitted by least squares; a choice by the approximation alone leaves that unbiased.
-    An error that was not seen is distributed as Student's t with n − 1 degrees of freedom and
-    √(1 + 1/n) of the deviation. So each of the rest has a probability of reaching a threshold; the
-    threshold that ``top`` genes are expected to reach is found, and the share of the measured
-    among these. The interval is that of a bootstrap of what was learned from.
+    Each of many draws takes a bootstrap of what was learned from, fits it, gives every one of the
+    rest a value (errors are Student's t with n − 1 degrees of freedom and √(1 + 1/n) of the
+    deviation) and what was measured its error, and counts. The value is the mean of the draws, the
+    interval theirs: it holds the chance of which genes are missed, and that of what was learned.
     """
-    sizes = np.sort(np.abs(np.asarray(exact, np.float64)))[::-1]
+    values, errors = np.asarray(exact, np.float64), np.asarray(exact_errors, np.float64)
+    if top <= len(values) and not len(rest.estimate):
+        return Recall(top, 1.0, 1.0, 1.0)
+    n = len(learned.estimate)
+    if n < FEWEST_CHECKED or top > len(values):
+        return Recall(top, np.nan, np.nan, np.nan)
     x = learned.estimate / learned.scale
     y = np.asarray(learned_exact, np.float64) / learned.scale
-    if top <= len(sizes) and not len(rest.estimate):
-        return Recall(top, 1.0, 1.0, 1.0)
-    if len(x) < FEWEST_CHECKED or top > len(sizes):
-        return Recall(top, np.nan, np.nan, np.nan)
     draw = np.random.default_rng(seed)
-    value = _recall(top, sizes, rest, x, y)
-    drawn = [value]
+    shares = []
     for _ in range(_DRAWS):
-        again = draw.integers(0, len(x), len(x))
-        drawn.append(_recall(top, sizes, rest, x[again], y[again]))
+        slope, deviation = _fit(x, y, draw.integers(0, n, n))
+        spread = deviation * np.sqrt(1 + 1 / n) * rest.scale
+        missed = slope * rest.estimate + spread * draw.standard_t(n - 1, len(spread))
+        found = values + errors * draw.standard_normal(len(values))
+        least = np.sort(np.abs(found))[-top]
+        above = np.sort(np.abs(np.concatenate([found, missed[np.abs(missed) > least]])))[-top:]
+        shares.append((np.abs(found) >= above[0]).sum() / top)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Recall(top, value, float(low), float(high))
+    low, high = np.quantile(shares, [tail, 1 - tail])
+    return Recall(top, float(np.mean(shares)), float(low), float(high))
 
 
-def _recall(top: int, sizes: Array, rest: Approximated, x: Array, y: Array) -> float:
-    """With a threshold at the smallest measured size that ``top`` are expected to reach."""
+def _fit(x: Array, y: Array, rows: npt.NDArray[np.int_]) -> tuple[float, float]:
+    """Slope through the origin, and deviation from it, of some rows."""
+    x, y = x[rows], y[rows]
     squares = float(x @ x)
     slope = float(x @ y) / squares if squares > 0 else 1.0
     errors = y - slope * x
-    n = len(errors)
-    deviation = float(np.sqrt((errors @ errors) / (n - 1) * (1 + 1 / n)))
-    centre, spread = slope * rest.estimate, deviation * rest.scale
-
-    def expected(threshold: float) -> float:
-        near = np.abs(centre) + _FARTHEST * spread >= threshold
-        at, wide = centre[near], spread[near]
-        if deviation == 0:
-            return float(len(at))
-        above = special.stdtr(n - 1, (at - threshold) / wide)
-        below = special.stdtr(n - 1, (-at - threshold) / wide)
-        return float((above + below).sum())
-
-    low, high = 0, top
-    while high - low > 1:
-        middle = (low + high) // 2
-        if middle + expected(sizes[middle - 1]) >= top:
-            high = middle
-        else:
-            low = middle
-    return high / max(top, high + expected(sizes[high - 1]))
+    return slope, float(np.sqrt(errors @ errors / (len(x) - 1)))
