@@ -99,7 +99,7 @@ def test_the_error_holds_what_estimates_and_differences_have_in_common(factor):
         }
     )  # fmt: skip
     found = mended(*2 * [gene_means([table])], table[:20]).loc[3]
-    assert found["standard_error"] == pytest.approx(exact[:20].std(ddof=1) / 21**0.5, rel=0.05)
+    assert found["standard_error"] == pytest.approx(exact.std(ddof=1) / 21**0.5, rel=0.1)
 
 
 def test_cells_are_judged_by_what_was_measured_in_them():

@@ -85,19 +85,20 @@ def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> 
     The difference estimator of survey sampling: mean estimate over all N cells, plus the mean of
     D = exact − estimate over the m cells that were drawn at random. It has no bias, also where a
     cell turned out bad: whether a cell is looked at for that depends on whether it was drawn. With
-    E the exact effect its variance is s²_E/N + s²_D (1/m − 1/N). Where all N were measured it is
-    the mean exact effect; where none was drawn, the mean estimate.
+    E the exact effect its variance is s²_E/N + s²_D (1/m − 1/N), s²_E being that of the estimates
+    of all N cells and what exact effects of the m vary beyond their estimates. Where all N were
+    measured it is the mean exact effect; where none was drawn, the mean estimate.
     """
     by_token = pairs.groupby("token")
     drawn = pairs[pairs["sampled"]]
-    of_drawn = drawn.groupby("token")["exact"]
+    of_drawn = drawn.groupby("token")
     apart = (drawn["exact"] - drawn["estimate"]).groupby(drawn["token"])
     there = pd.DataFrame(
         {
             "exact": by_token["exact"].mean(),
             "estimate_there": by_token["estimate"].mean(),
             "exact_variance": by_token["exact"].var(),
-            "drawn_variance": of_drawn.var(),
+            "beyond_estimates": of_drawn["exact"].var() - of_drawn["estimate"].var(),
             "verified_in": by_token["exact"].count(),
             "under_noise_floor": by_token["under_noise_floor"].mean(),
             "apart": apart.mean(),
@@ -109,7 +110,8 @@ def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> 
     n, m = means["n_cells"], there["number"].fillna(0)
     everywhere = there["verified_in"] >= n
     effect = (means["estimate"] + there["apart"]).where(m > 0, replaced["estimate"])
-    of_cells = there["drawn_variance"].where(m > 0, replaced["deviation"] ** 2) / n
+    varied = (means["deviation"] ** 2 + there["beyond_estimates"]).clip(lower=0.0)
+    of_cells = varied.where(m > 0, replaced["deviation"] ** 2) / n
     beyond = (1 / m.where(m > 1) - 1 / n).clip(lower=0.0)
     of_measuring = (there["apart_variance"] * beyond).where(m > 0, 0.0)
     shown = ("exact", "estimate_there", "verified_in", "under_noise_floor")
