@@ -59,8 +59,34 @@ def test_a_screen_says_what_it_found_and_what_it_missed(screened):
     shown = call("show", out).stdout.splitlines()
     assert shown == lines[:-1]
     assert json.loads(call("show", out, "--json").stdout)["complete"]
-    assert len(call("show", out, "--top", 3).stdout.splitlines()) == len(shown) - 7
+    fewer = call("show", out, "--top", 3).stdout.splitlines()
+    assert fewer[2] == "The 3 largest:"
+    assert fewer[3:6] == shown[3:6]
     call("show", out, "--gene", "GENE3", code=2)
+
+
+def test_the_surest_are_those_of_the_smallest_p(place, inputs, screened, tmp_path):
+    claims = ranklock.read_screen(screened[0]).claims()
+    assert (claims["q"] <= 0.05).all()
+    assert claims["p"].is_monotonic_increasing
+    # Mean effects are compared by their logarithms, and those that do less are not listed.
+    out = tmp_path / "potency"
+    said = call("screen", place / "cells.parquet", *inputs, "--potency", "--out", out,
+                "--verify", 5, "--recheck", 5, "--probes", 4)  # fmt: skip
+    lines = said.stdout.splitlines()
+    found = ranklock.read_screen(out)
+    tested = next(line for line in lines if line.startswith("Different from other genes"))
+    calibration = found.manifest["calibration"]
+    assert f": {len(found.claims())} of {calibration['tested']};" in tested
+    more = found.claims().query("specific > 0")
+    assert any(f"The surest of {len(more)} that do more" in line for line in lines) == bool(
+        len(more)
+    )
+    for row in more.head(10).itertuples(index=False):
+        assert any(
+            line.strip().startswith(row.gene) and f"×{10**row.specific:.2f} of theirs" in line
+            for line in lines
+        )
 
 
 def test_other_commands_read_it(screened, tmp_path):

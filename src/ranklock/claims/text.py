@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ranklock.claims.knockouts import Knockouts
 from ranklock.claims.responders import Responders
@@ -143,16 +144,24 @@ def describe_screen(found: Screen, top: int = 10) -> list[str]:
     of = [text.replace("suspicious", f"of {manifest['suspects']} suspicious") for text in of]
     lines.append(f"Measured by forwards: {', '.join(of)}")
     lines.append(f"The {min(top, len(table))} largest:")
-    for row in table.head(top).itertuples(index=False):
-        error = "" if row.standard_error != row.standard_error else f" ± {row.standard_error:.1e}"
-        how = f"exact in {row.verified_in} of" if row.verified_in else "estimated in"
-        q = "" if row.q != row.q else f"  q {row.q:.1e}"
-        cells = "cell" if row.n_cells == 1 else "cells"
-        effect = f"{row.effect:{sign}.2e}{error}"
-        lines.append(f"  {row.gene:12} {effect}  {how} {row.n_cells} {cells}{q}")
     shown = table.head(top)
+    lines += [_screened(row, sign) for row in shown.itertuples(index=False)]
     if (shown["standard_error"] > shown["effect"].abs() / 2).any():
-        lines.append("  where ± is as large as the effect, few cells make it: look at q")
+        lines.append("  where ± is as large as the effect, few cells make it: look at the surest")
+    tested = manifest["calibration"]
+    if tested["tested"]:
+        claims = found.claims()
+        surest = claims if sign else claims[claims["specific"] > 0]
+        lines.append(
+            f"Different from other genes at like ranks, at a false-discovery rate of "
+            f"{FALSE_DISCOVERIES:.0%}: {tested['found']:,} of {tested['tested']:,}; with genes "
+            f"swapped for rank-matched ones {tested['swapped_found']:,}"
+        )
+        if len(surest):
+            lines.append("The surest:" if sign else f"The surest of {len(surest):,} that do more:")
+        for row in surest.head(top).itertuples(index=False):
+            beyond = f"{row.specific:+.1e} beyond" if sign else f"×{10**row.specific:.2f} of"
+            lines.append(f"{_screened(row, sign)}  {beyond} theirs")
     if asked["donor"] is not None:
         lines.append("  ± is over cells, q over donors")
     missed = manifest["missed"]
@@ -171,6 +180,14 @@ def describe_screen(found: Screen, top: int = 10) -> list[str]:
         lines.append(f"Estimated to be among those measured: {', '.join(recalls)}")
     lines += [f"note: {sentence}" for sentence in manifest["statements"]]
     return lines + [_EACH_A_REPLICATE] * (asked["donor"] is None and plan["cells"] > 1)
+
+
+def _screened(row: Any, sign: str) -> str:
+    error = "" if row.standard_error != row.standard_error else f" ± {row.standard_error:.1e}"
+    how = f"exact in {row.verified_in} of" if row.verified_in else "estimated in"
+    q = "" if row.q != row.q else f"  q {row.q:.1e}"
+    cells = "cell" if row.n_cells == 1 else "cells"
+    return f"  {row.gene:12} {row.effect:{sign}.2e}{error}  {how} {row.n_cells} {cells}{q}"
 
 
 def _interval(numbers: Mapping[str, float | None], shape: str = ".3f") -> str:
