@@ -16,9 +16,9 @@ from common import checkpoint, machine, random_cells, timed, workspace
 
 import ranklock
 from ranklock.engine.batches import usual_batch_size
-from ranklock.experiments.sweep import run_blocks
-from ranklock.experiments.sweep_plan import plan_sweep
-from ranklock.results.store import Store
+from ranklock.run.old_store import Store
+from ranklock.run.old_sweep import run_blocks
+from ranklock.run.old_sweep_plan import plan_sweep
 
 
 def best_matmul(model: ranklock.Model, tokens: int) -> float:

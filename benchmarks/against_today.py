@@ -20,10 +20,10 @@ from transformers import BertForMaskedLM
 
 import ranklock
 from ranklock.engine.blocks import measure_baseline, measure_block
-from ranklock.experiments.plan import baseline_of
-from ranklock.experiments.sweep import effects_of_block
-from ranklock.experiments.sweep_plan import plan_sweep
-from ranklock.results.store import Store
+from ranklock.run.old_plan import baseline_of
+from ranklock.run.old_store import Store
+from ranklock.run.old_sweep import effects_of_block
+from ranklock.run.old_sweep_plan import plan_sweep
 
 
 def todays_loop(

@@ -16,7 +16,7 @@ import torch
 import ranklock
 from ranklock.cells import Cells, read_cells
 from ranklock.demo.train import Recipe, demo_vocabulary, judge, train
-from ranklock.vocabulary import MASK, write_vocabulary
+from ranklock.genes.vocabulary import MASK, write_vocabulary
 
 # Cells show some 100 genes, so batches of 64 cells of a small model take a tenth of a second.
 RECIPE = Recipe(

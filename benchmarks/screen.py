@@ -28,9 +28,9 @@ from transformers import BertForMaskedLM
 import ranklock
 from ranklock import demo
 from ranklock.cells import Cells
-from ranklock.engine.screening import Question, screen_cell
-from ranklock.experiments.plan import baseline_of
-from ranklock.experiments.states import state_embedding
+from ranklock.estimates.attribution import Question, screen_cell
+from ranklock.run.old_plan import baseline_of
+from ranklock.run.states import state_embedding
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 _START, _GOAL = "CD14+ Monocyte", "CD19+ B"  # states of the demo's cells

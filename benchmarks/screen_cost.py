@@ -10,9 +10,9 @@ from screen_recall import hold_plan, run_blocks
 
 import ranklock
 from ranklock.engine.cost import screen_flop
-from ranklock.engine.screening import Question, screen_cell
-from ranklock.experiments.plan import baseline_of
-from ranklock.experiments.sweep_plan import SweepPlan
+from ranklock.estimates.attribution import Question, screen_cell
+from ranklock.run.old_plan import baseline_of
+from ranklock.run.old_sweep_plan import SweepPlan
 
 _CELLS = 1_000_000
 _TIMED = 2  # knock-outs that the rate of forwards is measured on

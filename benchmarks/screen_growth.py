@@ -22,8 +22,8 @@ from common import machine, timed, workspace
 def point(cells: int, probes: int) -> dict[str, float]:
     """Time and memory of one screen, in this process."""
     import ranklock
+    from ranklock import screen
     from ranklock.cells import Cells
-    from ranklock.experiments import screen
 
     model = ranklock.load_model(ranklock.demo.model_folder())
     every = ranklock.read_cells(ranklock.demo.cells_file(), ranklock.demo.vocabulary_file())

@@ -29,9 +29,9 @@ from ranklock import demo
 from ranklock.arms import MOVE_ARMS, ModelInput, apply_move
 from ranklock.engine.batches import hidden_states
 from ranklock.engine.forward import Packed, pack, run_layers
-from ranklock.experiments.plan import baseline_of
-from ranklock.experiments.states import state_embedding
 from ranklock.models.encoder import Encoder, encoder_of
+from ranklock.run.old_plan import baseline_of
+from ranklock.run.states import state_embedding
 
 Array = npt.NDArray[np.float64]
 

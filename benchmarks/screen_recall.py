@@ -17,11 +17,11 @@ import ranklock
 from ranklock.cells import Cells
 from ranklock.engine.blocks import measure_baseline, measure_block
 from ranklock.engine.cost import screen_flop
-from ranklock.engine.screening import Question, screen_cell
-from ranklock.experiments.plan import baseline_of
-from ranklock.experiments.sweep import effects_of_block
-from ranklock.experiments.sweep_plan import SweepPlan, plan_of_ranks
-from ranklock.report.style import STYLE, draw
+from ranklock.estimates.attribution import Question, screen_cell
+from ranklock.page.style import STYLE, draw
+from ranklock.run.old_plan import baseline_of
+from ranklock.run.old_sweep import effects_of_block
+from ranklock.run.old_sweep_plan import SweepPlan, plan_of_ranks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

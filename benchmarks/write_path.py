@@ -15,8 +15,8 @@ from common import checkpoint, machine, random_cells, synchronise, timed, worksp
 
 import ranklock
 from ranklock.engine import blocks
-from ranklock.experiments.sweep_plan import plan_sweep
-from ranklock.results.store import Store
+from ranklock.run.old_store import Store
+from ranklock.run.old_sweep_plan import plan_sweep
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--knockouts", type=int, default=128)
     asked = parser.parse_args()
     print(machine())
-    sweep = import_module("ranklock.experiments.sweep")
+    sweep = import_module("ranklock.run.old_sweep")
     spent = {"forwards": 0.0, "writing": 0.0}
 
     def watched(owner: object, name: str, kind: str) -> None:

@@ -48,7 +48,7 @@ def tiny_audit(tiny_checkpoint, tmp_path_factory):
     import pandas as pd
 
     import ranklock
-    from ranklock.network import Network
+    from ranklock.genes.network import Network
 
     cells = helpers.cells_of([50, 50, 45, 40, 50, 30], helpers.vocabulary(55))
     cells.obs["state"] = ["start"] * 4 + ["goal"] * 2

@@ -10,7 +10,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from ranklock.cells import Cells
-from ranklock.vocabulary import CLS, EOS, MASK, PAD, Vocabulary
+from ranklock.genes.vocabulary import CLS, EOS, MASK, PAD, Vocabulary
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -14,7 +14,7 @@ from ranklock.arms import (
     whole_of,
 )
 from ranklock.errors import InputError
-from ranklock.vocabulary import MASK, Vocabulary
+from ranklock.genes.vocabulary import MASK, Vocabulary
 from tests.helpers import vocabulary
 
 

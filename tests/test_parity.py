@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 import ranklock
-from ranklock.claims.shifts import shifts_tested, with_specific
-from tests.claims.test_combinations import rows
-from tests.claims.test_shifts import shifts
+from ranklock.significance.shift_tests import shifts_tested, with_specific
+from tests.significance.test_combinations import rows
+from tests.significance.test_shifts import shifts
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "geneformer_parity.md"
 if not PAGE.is_file():

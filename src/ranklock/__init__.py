@@ -16,91 +16,91 @@ if TYPE_CHECKING:
     from ranklock import demo as demo
     from ranklock.arms import ARMS as ARMS
     from ranklock.arms import MOVE_ARMS as MOVE_ARMS
+    from ranklock.audits.audit import audit as audit
+    from ranklock.audits.audit import audit_sweep as audit_sweep
+    from ranklock.audits.folder import Audit as Audit
+    from ranklock.audits.folder import read_audit as read_audit
     from ranklock.cells import Cells as Cells
     from ranklock.cells import Selection as Selection
     from ranklock.cells import read_cells as read_cells
-    from ranklock.claims.combinations import combinations as combinations
-    from ranklock.claims.knockouts import Knockouts as Knockouts
-    from ranklock.claims.knockouts import knockouts as knockouts
-    from ranklock.claims.knockouts import read_knockouts as read_knockouts
     from ranklock.errors import InputError as InputError
     from ranklock.errors import OutputError as OutputError
     from ranklock.errors import RanklockError as RanklockError
     from ranklock.errors import RanklockWarning as RanklockWarning
-    from ranklock.experiments import audit as audit
-    from ranklock.experiments import audit_sweep as audit_sweep
-    from ranklock.experiments import evaluate as evaluate
-    from ranklock.experiments import knockout as knockout
-    from ranklock.experiments import move as move
-    from ranklock.experiments import plan_sweep as plan_sweep
-    from ranklock.experiments import read_evaluation as read_evaluation
-    from ranklock.experiments import regulators as regulators
-    from ranklock.experiments import screen as screen
-    from ranklock.experiments import sweep as sweep
-    from ranklock.experiments.states import StateQuestion as StateQuestion
+    from ranklock.estimates.estimate import regulators as regulators
+    from ranklock.estimates.estimate import screen as screen
+    from ranklock.estimates.result import Screen as Screen
+    from ranklock.estimates.result import read_screen as read_screen
+    from ranklock.genes.network import Network as Network
+    from ranklock.genes.network import read_network as read_network
+    from ranklock.genes.vocabulary import Vocabulary as Vocabulary
+    from ranklock.genes.vocabulary import read_vocabulary as read_vocabulary
+    from ranklock.genes.vocabulary import write_vocabulary as write_vocabulary
     from ranklock.models import Model as Model
     from ranklock.models import load_model as load_model
-    from ranklock.network import Network as Network
-    from ranklock.network import read_network as read_network
-    from ranklock.questions.folder import Audit as Audit
-    from ranklock.questions.folder import read_audit as read_audit
-    from ranklock.results.screen import Screen as Screen
-    from ranklock.results.screen import read_screen as read_screen
-    from ranklock.results.sweep import Sweep as Sweep
-    from ranklock.results.sweep import read_sweep as read_sweep
-    from ranklock.run import Run as Run
-    from ranklock.run import read_run as read_run
-    from ranklock.vocabulary import Vocabulary as Vocabulary
-    from ranklock.vocabulary import read_vocabulary as read_vocabulary
-    from ranklock.vocabulary import write_vocabulary as write_vocabulary
+    from ranklock.perturbseq.evaluate import evaluate as evaluate
+    from ranklock.perturbseq.evaluate import read_evaluation as read_evaluation
+    from ranklock.run.old_knockout import knockout as knockout
+    from ranklock.run.old_move import move as move
+    from ranklock.run.old_run import Run as Run
+    from ranklock.run.old_run import read_run as read_run
+    from ranklock.run.old_sweep import sweep as sweep
+    from ranklock.run.old_sweep_plan import plan_sweep as plan_sweep
+    from ranklock.run.old_sweep_result import Sweep as Sweep
+    from ranklock.run.old_sweep_result import read_sweep as read_sweep
+    from ranklock.run.states import StateQuestion as StateQuestion
+    from ranklock.significance.combinations import combinations as combinations
+    from ranklock.significance.shifts import Knockouts as Knockouts
+    from ranklock.significance.shifts import knockouts as knockouts
+    from ranklock.significance.shifts import read_knockouts as read_knockouts
 
 __version__ = version("ranklock")
 
 # Loaded when first used, so that `import ranklock` stays quick and never imports torch.
 _HOME = {
     "ARMS": "arms",
-    "Audit": "questions.folder",
+    "Audit": "audits.folder",
     "Cells": "cells",
     "InputError": "errors",
-    "Knockouts": "claims.knockouts",
+    "Knockouts": "significance.shifts",
     "MOVE_ARMS": "arms",
     "Model": "models",
-    "Network": "network",
+    "Network": "genes.network",
     "OutputError": "errors",
     "RanklockError": "errors",
     "RanklockWarning": "errors",
-    "Responders": "claims.responders",
-    "Run": "run",
-    "Screen": "results.screen",
+    "Responders": "significance.responders",
+    "Run": "run.old_run",
+    "Screen": "estimates.result",
     "Selection": "cells",
-    "StateQuestion": "experiments.states",
-    "Sweep": "results.sweep",
-    "Vocabulary": "vocabulary",
-    "audit": "experiments",
-    "audit_sweep": "experiments",
+    "StateQuestion": "run.states",
+    "Sweep": "run.old_sweep_result",
+    "Vocabulary": "genes.vocabulary",
+    "audit": "audits.audit",
+    "audit_sweep": "audits.audit",
     "demo": "",
-    "combinations": "claims.combinations",
-    "evaluate": "experiments",
-    "knockout": "experiments",
-    "knockouts": "claims.knockouts",
+    "combinations": "significance.combinations",
+    "evaluate": "perturbseq.evaluate",
+    "knockout": "run.old_knockout",
+    "knockouts": "significance.shifts",
     "load_model": "models",
-    "move": "experiments",
-    "plan_sweep": "experiments",
-    "read_audit": "questions.folder",
+    "move": "run.old_move",
+    "plan_sweep": "run.old_sweep_plan",
+    "read_audit": "audits.folder",
     "read_cells": "cells",
-    "read_knockouts": "claims.knockouts",
-    "read_evaluation": "experiments",
-    "read_network": "network",
-    "read_responders": "claims.responders",
-    "read_run": "run",
-    "read_screen": "results.screen",
-    "read_sweep": "results.sweep",
-    "read_vocabulary": "vocabulary",
-    "responders": "claims.responders",
-    "regulators": "experiments",
-    "screen": "experiments",
-    "sweep": "experiments",
-    "write_vocabulary": "vocabulary",
+    "read_knockouts": "significance.shifts",
+    "read_evaluation": "perturbseq.evaluate",
+    "read_network": "genes.network",
+    "read_responders": "significance.responders",
+    "read_run": "run.old_run",
+    "read_screen": "estimates.result",
+    "read_sweep": "run.old_sweep_result",
+    "read_vocabulary": "genes.vocabulary",
+    "responders": "significance.responders",
+    "regulators": "estimates.estimate",
+    "screen": "estimates.estimate",
+    "sweep": "run.old_sweep",
+    "write_vocabulary": "genes.vocabulary",
 }
 
 __all__ = sorted(_HOME)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranklock.errors import InputError, OptionError
-from ranklock.vocabulary import CLS, EOS, MASK, Vocabulary
+from ranklock.genes.vocabulary import CLS, EOS, MASK, Vocabulary
 
 NOT_RANKED = -1
 

@@ -17,7 +17,7 @@ import screen_recall  # noqa: E402
 
 from ranklock import load_model  # noqa: E402
 from ranklock.effects import cosine_distance  # noqa: E402
-from ranklock.experiments.plan import baseline_of  # noqa: E402
+from ranklock.run.old_plan import baseline_of  # noqa: E402
 from tests import helpers  # noqa: E402
 
 

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from ranklock.cells import Selection, read_cells
 from ranklock.errors import InputError, RanklockWarning
-from ranklock.vocabulary import Vocabulary
+from ranklock.genes.vocabulary import Vocabulary
 from tests.cells.test_encoding import obvious
 from tests.helpers import vocabulary
 

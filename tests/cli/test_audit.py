@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 import ranklock
+from ranklock.audits.content import schema
 from ranklock.cli import app
-from ranklock.questions.content import schema
-from ranklock.vocabulary import write_vocabulary
+from ranklock.genes.vocabulary import write_vocabulary
 from tests import helpers
 
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import ranklock
 from ranklock.cli import app
-from ranklock.vocabulary import write_vocabulary
+from ranklock.genes.vocabulary import write_vocabulary
 from tests import helpers
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from ranklock.arms import ARMS
 from ranklock.cli import app
-from ranklock.vocabulary import write_vocabulary
+from ranklock.genes.vocabulary import write_vocabulary
 from tests.helpers import checkpoint, vocabulary
 
 VOCABULARY = vocabulary(60)

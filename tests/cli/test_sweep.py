@@ -122,6 +122,6 @@ def test_an_interrupt_says_that_what_was_done_is_kept(call, tmp_path, monkeypatc
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ranklock.experiments.sweep", interrupt)
+    monkeypatch.setattr("ranklock.run.old_sweep", interrupt)
     result = call("sweep", "--out", tmp_path / "run", code=130)
     assert "the same command goes on from there" in result.stderr

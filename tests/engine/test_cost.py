@@ -16,7 +16,7 @@ from ranklock.engine.cost import (
     peak_memory,
     screen_flop,
 )
-from ranklock.engine.screening import Question, screen_cell
+from ranklock.estimates.attribution import Question, screen_cell
 from ranklock.models import load_model
 from tests.engine.test_blocks import a_block
 from tests.helpers import checkpoint, vocabulary
@@ -139,7 +139,7 @@ _MEASURE_SCREEN = """
 import re, sys
 from pathlib import Path
 from ranklock.engine.cost import screen_memory
-from ranklock.engine.screening import Question, screen_cell
+from ranklock.estimates.attribution import Question, screen_cell
 from ranklock.models import load_model
 from tests.engine.test_blocks import a_block
 from tests.helpers import vocabulary

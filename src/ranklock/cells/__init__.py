@@ -11,7 +11,7 @@ from ranklock.cells.encoding import Values
 from ranklock.cells.selection import Selection
 from ranklock.cells.tokenised import read_dataset, read_parquet
 from ranklock.errors import InputError
-from ranklock.vocabulary import Vocabulary, read_vocabulary
+from ranklock.genes.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ranklock.errors import InputError
-from ranklock.vocabulary import CLS, EOS, Vocabulary
+from ranklock.genes.vocabulary import CLS, EOS, Vocabulary
 
 Tokens = npt.NDArray[np.int32]
 

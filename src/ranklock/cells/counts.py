@@ -18,8 +18,8 @@ from ranklock.cells.cells import Cells, Tokens
 from ranklock.cells.encoding import Values, as_linear, rank_cells
 from ranklock.cells.selection import Selection
 from ranklock.errors import InputError, RanklockWarning
+from ranklock.genes.vocabulary import CLS, EOS, Vocabulary, gene_arrays
 from ranklock.progress import progress as show_progress
-from ranklock.vocabulary import CLS, EOS, Vocabulary, gene_arrays
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,7 +14,7 @@ import pandas as pd
 from ranklock.cells.cells import Cells, Tokens
 from ranklock.cells.selection import Selection
 from ranklock.errors import InputError, RanklockWarning
-from ranklock.vocabulary import (
+from ranklock.genes.vocabulary import (
     CLS,
     CLS_TOKEN,
     EOS,

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
+from ranklock.audits.budget import DEFAULT_BUDGET, parse_budget
 from ranklock.cli import options as o
 from ranklock.cli.inputs import CellOptions, read_inputs, use_threads
 from ranklock.errors import OptionError
-from ranklock.questions.budget import DEFAULT_BUDGET, parse_budget
 
 AUDIT_EPILOG = (
     "**The five questions**: is there a step, and at which ranks? with all genes, or particular "
@@ -115,12 +115,12 @@ def audit(
     """
     with o.reported("what was done is kept; the same command goes on from there"):
         use_threads(threads)
-        from ranklock.experiments import audit as run_audit
-        from ranklock.experiments import audit_sweep
-        from ranklock.network import read_network
-        from ranklock.report.files import check_formats
-        from ranklock.report.text import describe_audit
-        from ranklock.results.sweep import sweep_in
+        from ranklock import audit as run_audit
+        from ranklock import audit_sweep
+        from ranklock.genes.network import read_network
+        from ranklock.page.files import check_formats
+        from ranklock.run.old_sweep_result import sweep_in
+        from ranklock.run.text import describe_audit
 
         formats = check_formats([part.strip() for part in figures.split(",")] if figures else [])
         parse_budget(budget)

@@ -139,10 +139,10 @@ def evaluate(
     and a figure.
     """
     with o.reported():
-        from ranklock.evaluation.screen_cells import CellOptions
-        from ranklock.evaluation.screen_table import TableColumns
-        from ranklock.experiments.evaluate import evaluate as evaluate_run
-        from ranklock.results import check_folder
+        from ranklock.perturbseq.evaluate import evaluate as evaluate_run
+        from ranklock.perturbseq.screen_cells import CellOptions
+        from ranklock.perturbseq.screen_table import TableColumns
+        from ranklock.run.folder import check_folder
 
         check_folder(out, overwrite=overwrite)
         found = evaluate_run(

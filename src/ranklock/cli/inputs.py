@@ -47,10 +47,10 @@ def read_inputs(
     """Read cells and model; what needs no cells is checked before: there may be a million."""
     from ranklock.cells import Selection, read_cells
     from ranklock.cells.selection import parse_conditions, parse_range
+    from ranklock.genes.vocabulary import read_vocabulary
     from ranklock.models import load_model
     from ranklock.models.checkpoint import check_vocabulary
     from ranklock.models.encoder import output_of_layer
-    from ranklock.vocabulary import read_vocabulary
 
     if cells.cell is not None and cells.cell_range is not None:
         raise typer.BadParameter("--cell and --cells exclude each other.")

@@ -88,7 +88,7 @@ def knockout(
     Writes manifest.json, effects.h5ad, effects.parquet, cell_shifts.parquet, rank_shift.png and
     rank_shift.svg into the folder given by --out.
     """
-    from ranklock.results import check_folder
+    from ranklock.run.folder import check_folder
 
     with reported():
         check_folder(out, overwrite=overwrite)
@@ -104,7 +104,7 @@ def knockout(
             layer=layer,
             genes=gene,
         )
-        from ranklock.experiments import knockout as run_knockout
+        from ranklock import knockout as run_knockout
 
         stage(f"Knocking out of {loaded!r}")
         run = run_knockout(
@@ -128,11 +128,11 @@ def demo(
     700 blood cells × 765 genes of 10x Genomics and a BERT trained on them; nothing is fetched.
     """
     from ranklock import demo as embedded
+    from ranklock import knockout as run_knockout
+    from ranklock.audits.folder import is_audit
     from ranklock.demo.story import DEMO_GENE, demo_audit, demo_cells, tell
-    from ranklock.experiments import knockout as run_knockout
     from ranklock.models import load_model
-    from ranklock.questions.folder import is_audit
-    from ranklock.results import check_folder
+    from ranklock.run.folder import check_folder
 
     folder, audited = out / "knockout", out / "audit"
     with reported("what was done is kept"):
@@ -155,7 +155,7 @@ def demo(
 
 def print_summary(manifest: dict[str, Any], out: Path) -> None:
     """Print what knock-outs or moves found, and where it is."""
-    from ranklock.report.text import describe_summary
+    from ranklock.run.text import describe_summary
 
     typer.echo("\n".join([*describe_summary(manifest), *_written(out)]))
 

@@ -14,7 +14,7 @@ from ranklock.errors import InputError, OptionError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ranklock.results.sweep import Sweep
+    from ranklock.run.old_sweep_result import Sweep
 
 KNOCKOUTS_EPILOG = (
     "**What a specific shift is**: what a shift has beyond that of other genes knocked out at like "
@@ -84,9 +84,9 @@ def knockouts(
     knockouts.parquet, shifts.parquet, calibration.parquet and a figure.
     """
     with o.reported():
-        from ranklock.claims.knockouts import knockouts as find
-        from ranklock.claims.text import describe_knockouts
-        from ranklock.results.folder import check_folder
+        from ranklock.run.folder import check_folder
+        from ranklock.significance.shifts import knockouts as find
+        from ranklock.significance.text import describe_knockouts
 
         names = None if arms is None else o.arm_names(arms, backfill=False)
         if singles is not None:
@@ -109,8 +109,8 @@ def knockouts(
 
 def _measured(source: Path) -> Sweep | Path:
     """A sweep, or the path of a table."""
-    from ranklock.results.sweep import sweep_in
-    from ranklock.run import CELL_SHIFTS
+    from ranklock.run.old_run import CELL_SHIFTS
+    from ranklock.run.old_sweep_result import sweep_in
 
     sweep = sweep_in(source)
     if sweep is not None:
@@ -125,9 +125,9 @@ def _measured(source: Path) -> Sweep | Path:
 def _combinations(
     source: Path, singles: Path, out: Path, min_cells: int, *, overwrite: bool
 ) -> None:
-    from ranklock.claims.combinations import combinations
     from ranklock.errors import OutputError
-    from ranklock.results.files import write_whole
+    from ranklock.run.files import write_whole
+    from ranklock.significance.combinations import combinations
 
     if out.suffix not in (".csv", ".parquet"):
         raise OptionError(f"With --singles, --out is a table: .csv or .parquet, not {out.name}.")

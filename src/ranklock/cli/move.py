@@ -131,7 +131,7 @@ def move(
     cell_shifts.parquet, rank_shift.png and rank_shift.svg.
     """
     from ranklock.moves import find_move
-    from ranklock.results import check_folder
+    from ranklock.run.folder import check_folder
 
     with reported():
         perturbation = _perturbation(overexpress, activate, inhibit, to_rank)
@@ -150,7 +150,7 @@ def move(
             genes=gene,
             among=MOVE_ARMS,
         )
-        from ranklock.experiments import move as run_move
+        from ranklock import move as run_move
 
         stage(f"Moving in {loaded!r}")
         run = run_move(

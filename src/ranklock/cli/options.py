@@ -16,7 +16,7 @@ from ranklock.arms import ARMS, DEFAULT_ARMS, DEFAULT_MOVE_ARMS, Arm
 from ranklock.errors import OptionError, RanklockError, RanklockWarning
 
 if TYPE_CHECKING:
-    from ranklock.experiments.states import StateQuestion
+    from ranklock.run.states import StateQuestion
 
 
 def arms_help(arms: Mapping[str, Arm]) -> str:
@@ -149,7 +149,7 @@ def states_of(
     key: str | None, start: str | None, goal: str | None, alternatives: Sequence[str] = ()
 ) -> StateQuestion | None:
     """The question that these options ask; None for none of them."""
-    from ranklock.experiments.states import StateQuestion
+    from ranklock.run.states import StateQuestion
 
     if key is None and start is None and goal is None and not alternatives:
         return None

@@ -12,7 +12,7 @@ from ranklock.cli.inputs import CellOptions, genes_of, read_inputs, use_threads
 from ranklock.errors import OptionError
 
 if TYPE_CHECKING:
-    from ranklock.results.sweep import Sweep
+    from ranklock.run.old_sweep_result import Sweep
 
 CLAIM_ARMS = "hold,shift"
 RESPONDERS_EPILOG = (
@@ -113,11 +113,11 @@ def responders(
     """
     with o.reported("the sweep is kept; the same command goes on from there"):
         use_threads(threads)
-        from ranklock.claims.responders import SWEEP
-        from ranklock.claims.responders import responders as find
-        from ranklock.claims.text import describe_responders
-        from ranklock.results.folder import check_folder
-        from ranklock.results.sweep import sweep_in
+        from ranklock.run.folder import check_folder
+        from ranklock.run.old_sweep_result import sweep_in
+        from ranklock.significance.responders import SWEEP
+        from ranklock.significance.responders import responders as find
+        from ranklock.significance.text import describe_responders
 
         check_folder(out, overwrite=overwrite, beside={SWEEP})
         genes = genes_of(gene, gene_list)
@@ -181,7 +181,7 @@ def _run(
     chosen, loaded = read_inputs(
         cells, model, vocabulary, device=device, arms=arms, layer=layer, genes=genes
     )
-    from ranklock.experiments import sweep
+    from ranklock import sweep
 
     o.stage(f"Knocking out {', '.join(genes)} and {controls} controls with {loaded!r}")
     return sweep(

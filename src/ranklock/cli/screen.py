@@ -13,7 +13,7 @@ from ranklock.cli.inputs import CellOptions, genes_of, read_inputs, use_threads
 from ranklock.errors import OptionError
 
 if TYPE_CHECKING:
-    from ranklock.results.screen import Screen
+    from ranklock.estimates.result import Screen
 
 _HOW = (
     "**How it works**: one forward and one pass back through a cell estimate what every knock-out "
@@ -267,14 +267,14 @@ def _run(
         cells, model, vocabulary, device=device, arms=options["arms"], layer=layer or 0,
         genes=genes,
     )  # fmt: skip
-    from ranklock.experiments import screen as run_screen
+    from ranklock import screen as run_screen
 
     o.stage(f"Screening with {loaded!r}")
     return run_screen(chosen, loaded, out, layer=layer, **options)
 
 
 def _say(found: Screen, out: Path, top: int, *, as_json: bool) -> None:
-    from ranklock.claims.text import describe_screen
+    from ranklock.significance.text import describe_screen
 
     if as_json:
         o.print_json(found.manifest, out)

@@ -44,15 +44,15 @@ def show(
     ] = False,
 ) -> None:
     """Show what a run found, finished or not; what is on disk is never changed."""
-    from ranklock.claims import knockouts, responders
-    from ranklock.claims.text import describe_knockouts, describe_responders, describe_screen
-    from ranklock.experiments.evaluate import COMMAND as EVALUATE
-    from ranklock.experiments.evaluate import read_evaluation
-    from ranklock.questions.folder import is_audit, read_audit
-    from ranklock.report.text import describe_audit, describe_knockout_of, describe_sweep
-    from ranklock.results.folder import read_folder
-    from ranklock.results.screen import is_screen, read_screen
-    from ranklock.results.sweep import is_sweep, read_sweep
+    from ranklock.audits.folder import is_audit, read_audit
+    from ranklock.estimates.result import is_screen, read_screen
+    from ranklock.perturbseq.evaluate import COMMAND as EVALUATE
+    from ranklock.perturbseq.evaluate import read_evaluation
+    from ranklock.run.folder import read_folder
+    from ranklock.run.old_sweep_result import is_sweep, read_sweep
+    from ranklock.run.text import describe_audit, describe_knockout_of, describe_sweep
+    from ranklock.significance import knockouts, responders
+    from ranklock.significance.text import describe_knockouts, describe_responders, describe_screen
 
     with reported():
         if is_audit(run):

@@ -119,8 +119,8 @@ def sweep(
             layer=layer,
             genes=[*(genes or []), *(responders or [])],
         )
-        from ranklock.experiments import sweep as run_sweep
-        from ranklock.report.text import describe_sweep
+        from ranklock import sweep as run_sweep
+        from ranklock.run.text import describe_sweep
 
         o.stage(f"Sweeping with {loaded!r}")
         found = run_sweep(
@@ -191,7 +191,7 @@ def plan(
             layer=layer,
             genes=[*(genes or []), *(responders or [])],
         )
-        from ranklock.experiments import plan_sweep
+        from ranklock import plan_sweep
 
         planned = plan_sweep(
             chosen,

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranklock.audits.audit import audit
 from ranklock.cells import Cells, Selection, read_cells
 from ranklock.demo import cells_file, model_folder, vocabulary_file
-from ranklock.experiments.audit import audit
-from ranklock.experiments.states import StateQuestion
 from ranklock.models import load_model
+from ranklock.run.states import StateQuestion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ranklock.questions.folder import Audit
-    from ranklock.run import Run
+    from ranklock.audits.folder import Audit
+    from ranklock.run.old_run import Run
 
 DEMO_GENE = "SPI1"
 DEMO_CELL_TYPE = "CD14+ Monocyte"

@@ -27,7 +27,7 @@ from ranklock.cells.cells import Tokens
 from ranklock.cells.encoding import rank_genes
 from ranklock.demo import cells_file, model_folder, vocabulary_file
 from ranklock.demo.model_card import write_model_card
-from ranklock.vocabulary import MASK, PAD, Vocabulary, gene_arrays, write_vocabulary
+from ranklock.genes.vocabulary import MASK, PAD, Vocabulary, gene_arrays, write_vocabulary
 
 if TYPE_CHECKING:
     import torch

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ranklock.arms import Arm, Edit, Positions
-from ranklock.engine.attention import SCORES_ON_CPU, SCORES_ON_GPU
 from ranklock.engine.batches import usual_batch_size
 from ranklock.engine.blocks import WORTH_TRIMMING, sharing_groups
 from ranklock.engine.first_layer import SCORES_AT_ONCE, shares
+from ranklock.estimates.attention import SCORES_ON_CPU, SCORES_ON_GPU
 from ranklock.models import Model
 from ranklock.models.precision import stored_as
 
@@ -105,7 +105,7 @@ def screen_flop(model: Model, tokens: int, rows: int, depth: int, numbers: int) 
 
     Notes
     -----
-    What :mod:`ranklock.engine.attention` multiplies for q queries and n keys of width d: the
+    What :mod:`ranklock.estimates.attention` multiplies for q queries and n keys of width d: the
     scores once more, 2qnd; of each number the derivatives by values, 2qnd, by scores, queries and
     keys, 6qnd (not in the first layer), the removal, 2qnd, and for both what queries of h heads
     have in common, 4qnh; and what each key writes, 2nd².

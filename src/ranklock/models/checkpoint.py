@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ranklock.errors import InputError, OptionError
-from ranklock.vocabulary import PAD, Vocabulary
+from ranklock.genes.vocabulary import PAD, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import BertModel

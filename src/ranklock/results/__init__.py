@@ -1,8 +1,8 @@
 """What a run leaves: its tables, its AnnData, and the folder on disk."""
 
-from ranklock.results.folder import check_folder, read_folder, write_folder
-from ranklock.results.records import Record, pooled_share
-from ranklock.results.tables import (
+from ranklock.run.folder import check_folder, read_folder, write_folder
+from ranklock.run.old_records import Record, pooled_share
+from ranklock.run.old_tables import (
     averaged_anndata,
     cell_shift_table,
     effect_table,

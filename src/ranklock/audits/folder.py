@@ -1,0 +1,108 @@
+"""An audit's folder, read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ranklock.audits.content import FORMAT, SCHEMA_VERSION
+from ranklock.errors import InputError, OutputError
+
+CONTENT, REPORT, TABLES = "audit.json", "report.html", "tables"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit:
+    """Answers to the five questions, in their folder.
+
+    Attributes
+    ----------
+    folder
+        Where they are.
+    content
+        All of them, as ``audit.schema.json`` describes it.
+    """
+
+    folder: Path
+    content: dict[str, Any]
+
+    def __repr__(self) -> str:
+        sample = self.content["sample"]
+        return (
+            f"Audit: {sample['knockouts']:,} knock-outs in {sample['cells']:,} cells, in "
+            f"{self.folder}"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(entry['asks'])}</th>"
+            f"<td style='text-align:left'>{escape(entry['answer'])}</td></tr>"
+            for entry in self.content["verdict"]
+        )
+        return f"<table>{rows}</table>"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / REPORT
+
+    @property
+    def verdict(self) -> pd.DataFrame:
+        """One row a question: ``asks``, ``answer``, ``number``, ``tone``."""
+        return pd.DataFrame(self.content["verdict"]).set_index("question")
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of its tables."""
+        return sorted(path.stem for path in (self.folder / TABLES).glob("*.parquet"))
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of its tables: ``knockouts``, ``genes``, ``regions``, ``heat``, ``links``.
+
+        Raises
+        ------
+        InputError
+            When it has no such table.
+        OutputError
+            When the table is damaged.
+        """
+        if name not in self.tables:
+            raise InputError(f"{self.folder} has no table {name!r}; it has {self.tables}.")
+        path = self.folder / TABLES / f"{name}.parquet"
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path} is damaged; run the audit's command again.") from error
+
+
+def is_audit(folder: str | Path) -> bool:
+    """Whether a folder holds an audit."""
+    try:
+        return bool(json.loads((Path(folder) / CONTENT).read_text("utf-8"))["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read_audit(folder: str | Path) -> Audit:
+    """Open the folder of an audit.
+
+    Raises
+    ------
+    OutputError
+        When the folder holds none, or one of another version.
+    """
+    folder = Path(folder)
+    if not is_audit(folder):
+        raise OutputError(f"{folder} holds no audit ({CONTENT} is missing or damaged).")
+    content = json.loads((folder / CONTENT).read_text(encoding="utf-8"))
+    if content["schema_version"] != SCHEMA_VERSION:
+        raise OutputError(
+            f"{folder} was written by another version of Ranklock (schema "
+            f"{content['schema_version']}, not {SCHEMA_VERSION})."
+        )
+    return Audit(folder, content)

@@ -1,0 +1,60 @@
+"""The tables of an audit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ranklock.audits.answers import Answers
+from ranklock.audits.measure import HeatMap, Measurements
+from ranklock.statistics.intervals import Estimate
+
+
+def tables_of(measured: Measurements, answers: Answers) -> dict[str, pd.DataFrame]:
+    """Name → table.
+
+    Returns
+    -------
+    ``knockouts`` (one row a knock-out in a cell), and as far as the questions were answered
+    ``genes`` (one row a knocked-out gene), ``regions`` (arm × tenth of the ranks), ``heat`` (arm ×
+    perturbed rank × responder rank), ``links`` (regulator × score).
+    """
+    found = {"knockouts": measured.knockouts}
+    if answers.genes is not None:
+        found["genes"] = answers.genes.table
+    if answers.step is not None:
+        found["regions"] = pd.DataFrame(
+            [
+                {
+                    "arm": region.arm, "what": region.what, "region": region.name,
+                    "first": region.first, "last": region.last, "knockouts": region.knockouts,
+                    **_columns("mean", region.mean), **_columns("difference", region.difference),
+                    "q": region.q,
+                }
+                for region in answers.step.regions
+            ]
+        )  # fmt: skip
+    if measured.heat:
+        found["heat"] = pd.concat(
+            [_tidy(arm, heat) for arm, heat in measured.heat.items()], ignore_index=True
+        )
+    if answers.links is not None:
+        found["links"] = answers.links.table
+    return found
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _tidy(arm: str, heat: HeatMap) -> pd.DataFrame:
+    rows, columns = np.nonzero(np.isfinite(heat.values))
+    middles = (heat.edges[:-1] + heat.edges[1:]) / 2
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "perturbed_rank": middles[rows],
+            "responder_rank": middles[columns],
+            "mean_log10_cosine_distance": heat.values[rows, columns],
+        }
+    )

@@ -1,0 +1,249 @@
+"""A sentence for each question, with the number that it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ranklock.audits.comparison import STILL_RANKED, ComparisonAnswer
+from ranklock.audits.genes import GenesAnswer
+from ranklock.audits.links import LinksAnswer
+from ranklock.audits.measure import reference_of
+from ranklock.audits.rankings import RankingsAnswer
+from ranklock.audits.responses import BASELINES
+from ranklock.audits.step import SIGNIFICANT, StepAnswer
+from ranklock.statistics.intervals import Estimate
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One question's answer in a sentence.
+
+    Attributes
+    ----------
+    question
+        Key of ``QUESTIONS``.
+    answer
+        The sentence.
+    number
+        The number it rests on, with what it is; empty where there is none.
+    tone
+        ``bad`` where results under ``delete`` mislead, ``good``, ``mixed`` or ``unknown``.
+    """
+
+    question: str
+    answer: str
+    number: str
+    tone: str
+
+
+def shown(estimate: Estimate, form: str = ".2f") -> str:
+    """An estimate in words: its value and interval."""
+    if not np.isfinite(estimate.value):
+        return "not measured"
+    if not np.isfinite(estimate.low):
+        return f"{estimate.value:{form}} (no interval)"
+    return f"{estimate.value:{form}} (95% interval {estimate.low:{form}} to {estimate.high:{form}})"
+
+
+def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Verdict:
+    """Question 1."""
+    if step is None:
+        return Verdict("step", "Not answered: effects on genes were not read.", "", "unknown")
+    name = "delete" if "delete" in step.arms else next(iter(step.arms))
+    one, share = step.arms[name], arms.arms[name].artefact_share
+    if not np.isfinite(one.superiority.value):
+        why = "no knock-out has five responders on either side"
+        return Verdict("step", f"Not answered: {why}.", "", "unknown")
+    found = arms.arms[name].has_step
+    verb = {True: "Yes", False: "No", None: "Not certain"}[found]
+    sentence = (
+        f"{verb}. Under {name}, a gene below the knocked-out one moves further than a gene above "
+        f"it with probability {shown(one.superiority)}; the median effect is "
+        f"{_factor(one.step.value)}. Effects jump {_factor(one.jump.value)} at the rank, and the "
+        f"largest jump is there in {one.located.value:.0%} of knock-outs "
+        f"({one.located_by_chance:.0%} by chance)."
+    )
+    if found:
+        sentence += f" {_where(step, name)}"
+    if np.isfinite(share.value):
+        sentence += f" {shown(share, '.1%')} of the squared movement is rank shift."
+    tone = {True: "bad", False: "good", None: "unknown"}[found]
+    return Verdict("step", sentence, f"P = {one.superiority.value:.2f}", tone)
+
+
+def _where(step: StepAnswer, arm: str) -> str:
+    """Stretches of the ranks in which the jump is larger or smaller than elsewhere."""
+    regions = [r for r in step.regions if (r.arm, r.what) == (arm, "jump")]
+    tested = [r for r in regions if np.isfinite(r.q)]
+    if len(tested) < len(regions):
+        empty = len(regions) - len(tested)
+        return f"{empty} of {len(regions)} tenths of the ranks hold too few knock-outs to be told."
+    odd = [r for r in tested if r.q <= 0.05]
+    parts = []
+    for word, sign in (("larger", 1), ("smaller", -1)):
+        stretches: list[list[float]] = []
+        for region in (r for r in odd if r.difference.value * sign > 0):
+            if stretches and np.isclose(stretches[-1][1], region.first):
+                stretches[-1][1] = region.last
+            else:
+                stretches.append([region.first, region.last])
+        if stretches:
+            named = ", ".join(f"{first:.0%} to {last:.0%}" for first, last in stretches)
+            parts.append(f"{word} at ranks {named} of the cell")
+    there = sum(r.mean.low > 0 for r in regions)
+    where = f"It is there (jump above zero) in {there} of {len(regions)} tenths of the ranks"
+    if not parts:
+        return f"{where}, and no tenth differs from the others detectably."
+    return f"{where}, {' and '.join(parts)} (false-discovery rate 5%)."
+
+
+def _factor(step: float) -> str:
+    """A difference of log10 as a factor."""
+    factor = 10.0 ** abs(step)
+    number = f"{factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
+    return f"×{number}" if step >= 0 or number == "1.0" else f"×1/{number}"
+
+
+def on_genes(genes: GenesAnswer | None) -> Verdict:
+    """Question 2."""
+    if genes is None:
+        return Verdict("genes", "Not answered: effects on genes were not read.", "", "unknown")
+    shares = genes.variance.get(genes.measured)
+    if shares is None or not np.isfinite(shares.shares["rank"].value):
+        why = shares.note if shares else "Too few knock-outs."
+        return Verdict("genes", f"Not answered. {why}", "", "unknown")
+    rank, gene = shares.shares["rank"], shares.shares["gene"]
+    split = f"rank explains {rank.value:.0%} of the variance of the {genes_measure(genes)}"
+    begin, tone = "", "unknown"
+    if np.isfinite(gene.value):
+        split += f", the gene {gene.value:.0%}, the cell {shares.shares['cell'].value:.0%}"
+        if np.isfinite(gene.low):
+            alike = gene.high < max(rank.low, 0.1)
+            begin = "With all genes, by their rank: " if alike else "It differs between genes: "
+            tone = "good" if alike and not genes.significant else "mixed"
+    else:
+        split += f" ({shares.note.rstrip('.').lower()})"
+    tested = (
+        f"{genes.significant} of {genes.tested} genes that are in three cells or more depart from "
+        "what their rank predicts (false-discovery rate 5%)"
+        if genes.tested
+        else "no gene is in three cells or more, so none was tested"
+    )
+    sentence = f"{begin}{split}; {tested}."
+    sentence = sentence[0].upper() + sentence[1:]
+    return Verdict("genes", sentence, f"rank {rank.value:.0%}", tone)
+
+
+def genes_measure(genes: GenesAnswer) -> str:
+    """What genes were tested on, in words."""
+    arm = genes.measured.removesuffix("_step")
+    return f"step under {arm}"
+
+
+def on_rankings(rankings: RankingsAnswer | None) -> Verdict:
+    """Question 3."""
+    if rankings is None:
+        return Verdict("rankings", "Not answered: cell shifts were not read.", "", "unknown")
+    against = rankings.cell_shift.against_rank
+    name = "delete" if "delete" in against else next(iter(against))
+    rho = against[name]
+    if not np.isfinite(rho.value):
+        return Verdict("rankings", "Not answered: too few knock-outs in a cell.", "", "unknown")
+    sentence = (
+        f"Under {name}, the cell shift goes with the knocked-out gene's rank at Spearman "
+        f"{shown(rho, '+.2f')}"
+    )
+    reference = reference_of(against)
+    if reference is not None and name != reference:
+        sentence += f", under {reference} at {against[reference].value:+.2f}"
+        pair = next(
+            (a for a in rankings.cell_shift.agreements if set(a.arms) == {name, reference}), None
+        )
+        if pair is not None and np.isfinite(pair.pooled):
+            sentence += (
+                f"; the two rank {pair.genes} knock-outs with a correlation of {pair.pooled:.2f}"
+            )
+            if pair.overlap:
+                size = max(pair.overlap, key=int)
+                share, chance = pair.overlap[size]
+                sentence += f" and share {share:.0%} of their top {size} ({chance:.0%} by chance)"
+    sentence += "."
+    if rankings.goal is not None:
+        towards = [f"{a} {e.value:+.2f}" for a, e in rankings.goal.against_rank.items()]
+        sentence += f" The shift towards the goal goes with rank at {', '.join(towards)}."
+    return Verdict("rankings", sentence, f"ρ {rho.value:+.2f}", _tone_of_correlation(rho))
+
+
+def _tone_of_correlation(rho: Estimate) -> str:
+    """Bad where it is certainly beyond ±0.3, good where it is certainly within."""
+    if not np.isfinite(rho.low):
+        return "unknown"
+    if rho.low > STILL_RANKED or rho.high < -STILL_RANKED:
+        return "bad"
+    return "good" if rho.low >= -STILL_RANKED and rho.high <= STILL_RANKED else "mixed"
+
+
+def on_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Verdict:
+    """Question 4."""
+    tones = {"cured": "good", "unbiased": "good", "cures differ": "mixed", "not cured": "bad"}
+    begin = {
+        "cured": "Yes. ",
+        "cures differ": "Yes, each in its own way. ",
+        "not cured": "No. ",
+        "unbiased": "There is nothing to cure. ",
+    }
+    number, found = "", ""
+    cures = [
+        arm
+        for arm in (reference_of(arms.arms), "mask")
+        if step is not None and arm in step.arms and np.isfinite(step.arms[arm].superiority.value)
+    ]
+    if step is not None and cures:
+        each = [
+            f"{shown(step.arms[arm].superiority)} under {arm}, with a jump of "
+            f"{_factor(step.arms[arm].jump.value)} at the rank"
+            for arm in cures
+        ]
+        found = f"The probability of moving further below the gene is {'; '.join(each)}. "
+        number = f"P = {step.arms[cures[0]].superiority.value:.2f}"
+    text = f"{begin.get(arms.outcome, '')}{found}{arms.recommendation}"
+    return Verdict("arms", text, number, tones.get(arms.outcome, "unknown"))
+
+
+def on_links(links: LinksAnswer | None, *, given: bool) -> Verdict:
+    """Question 5; ``given`` says whether there was a network."""
+    if links is None:
+        why = (
+            "no regulator of the network was knocked out that has five known targets among the "
+            "responders" if given else
+            "it needs a network of known links (--network): a table with the columns source and "
+            "target, or collectri"
+        )  # fmt: skip
+        return Verdict("links", f"Not answered: {why}.", "", "unknown")
+    name = reference_of(links.scores) or next(iter(links.scores))
+    one = links.scores[name]
+    beside = {s: links.scores[s].auroc.value for s in BASELINES if s in links.scores}
+    shown_beside = {
+        "under other knock-outs": one.under_others,
+        **{arm: links.scores[arm].auroc.value for arm in ("delete",) if arm in links.scores},
+        **beside,
+    }
+    better = one.auroc.value > max(beside.values(), default=0.5)
+    by_chance = one.p > SIGNIFICANT
+    of_anything = not (one.p_under_others <= SIGNIFICANT and one.auroc.value > one.under_others)
+    begin, tone = "Yes", "good"
+    if by_chance:
+        begin, tone = "Not detectably", "mixed"
+    elif of_anything:
+        begin, tone = "More than by chance, but no more than when other genes are removed", "mixed"
+    elif not better:
+        begin, tone = "More than by chance, but no more than what needs no model says", "mixed"
+    numbers = ", ".join(f"{what} {value:.2f}" for what, value in shown_beside.items())
+    sentence = (
+        f"{begin}: over {links.regulators} regulators of {links.network}, effects under {name} "
+        f"rank known targets with AUROC {shown(one.auroc)}; targets at like ranks "
+        f"{one.null_auroc:.2f}, p = {one.p:.2g}. Beside it: {numbers}."
+    )
+    return Verdict("links", sentence, f"AUROC {one.auroc.value:.2f}", tone)

@@ -1,0 +1,1 @@
+"""All knock-outs of a cell from one backward pass, verified by forwards."""

@@ -1,0 +1,1 @@
+"""Genes: vocabularies, names, known links."""

@@ -1,0 +1,141 @@
+"""A screen: which genes truly changed when a gene was perturbed in cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ranklock.perturbseq.labels import Labels
+
+Floats = npt.NDArray[np.float32]
+
+
+class GeneNames:
+    """Names of genes → one name for each: a run's Ensembl IDs where it knows the gene.
+
+    Parameters
+    ----------
+    genes
+        Ensembl ID (or whatever the run names genes by) → symbol.
+    """
+
+    def __init__(self, genes: Mapping[str, str]) -> None:
+        self.symbols = dict(genes)
+        self._of: dict[str, str] = {gene: gene for gene in genes}
+        for gene, symbol in genes.items():
+            self._of.setdefault(symbol, gene)
+
+    def find(self, name: str) -> str | None:
+        """The run's name of a gene, None where it does not know it."""
+        return self._of.get(name) or self._of.get(_without_version(name))
+
+    def call(self, name: str) -> str:
+        """The run's name of a gene, or its own name without a version."""
+        return self.find(name) or _without_version(name)
+
+    def symbol(self, gene: str) -> str:
+        """Name of a gene for people."""
+        return self.symbols.get(gene, gene)
+
+
+@dataclass(frozen=True, eq=False)
+class Screen:
+    """Differential expression in a screen.
+
+    Attributes
+    ----------
+    perturbed, genes
+        Names of the perturbed genes and of the genes whose expression was tested, as the run
+        calls them where it knows them.
+    log_fold_change, q
+        Of each gene under each perturbation, shape (perturbed, genes): in the screen's own base
+        of logarithms, and p adjusted for false discoveries. NaN where there is none; a gene
+        without q was not tested.
+    name, sha256
+        What it was read from.
+    elsewhere
+        Perturbed genes whose differential expression was not computed, as the run lacks them.
+    gene_level
+        Baselines that need no model: name → a number for each gene, shape (genes,).
+    how
+        How it was read: what was used, what was left out.
+    """
+
+    perturbed: list[str]
+    genes: list[str]
+    log_fold_change: Floats
+    q: Floats
+    name: str
+    sha256: str
+    elsewhere: list[str] = field(default_factory=list)
+    gene_level: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed(self, most_q: float, least_fold_change: float) -> npt.NDArray[np.bool_]:
+        """Which genes really changed: q ≤ ``most_q`` and |log fold change| large enough.
+
+        Returns
+        -------
+        Shape (perturbed, genes). The perturbed gene itself never has: that its own messenger is
+        gone says whether the perturbation worked, not what it did.
+        """
+        # NaN compare as false: not tested is not changed.
+        found = np.asarray(self.q <= most_q)
+        if least_fold_change > 0:
+            found &= np.abs(self.log_fold_change) >= least_fold_change
+        here: npt.NDArray[np.bool_] = found & ~self.own()
+        return here
+
+    def own(self) -> npt.NDArray[np.bool_]:
+        """Where a gene meets its own perturbation, shape (perturbed, genes)."""
+        same: npt.NDArray[np.bool_] = (
+            np.asarray(self.perturbed)[:, None] == np.asarray(self.genes)[None, :]
+        )
+        return same
+
+
+def described_labels(labels: Labels) -> dict[str, Any]:
+    """How many labels were used and left out, with examples of the latter."""
+    return {
+        "labels_used": len(labels.genes),
+        "controls": labels.controls[:20],
+        "combinations_left_out": len(labels.combinations),
+        "combinations": labels.combinations[:5],
+        "unclear_left_out": len(labels.unclear),
+        "unclear": labels.unclear[:5],
+    }
+
+
+def best_names(
+    columns: Mapping[str, Sequence[str]], find: Callable[[str], str | None]
+) -> tuple[str, int]:
+    """Of columns that may hold the names of genes, the one with most that are known.
+
+    Parameters
+    ----------
+    columns
+        Name of a column → names of genes in it; the first of equals is taken.
+    find
+        The gene that a name stands for, None where there is none.
+
+    Returns
+    -------
+    Name of the column, and how many different known genes it names.
+    """
+    known = {
+        column: len({gene for name in pd.unique(pd.Series(names, dtype=object))
+                     if (gene := find(str(name))) is not None})
+        for column, names in columns.items()
+    }  # fmt: skip
+    best = max(known, key=known.__getitem__)
+    return best, known[best]
+
+
+def _without_version(name: str) -> str:
+    return re.sub(r"^(ENS\w+)\.\d+$", r"\1", name)

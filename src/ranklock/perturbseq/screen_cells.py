@@ -1,0 +1,271 @@
+"""A screen from its cells: scPerturb's .h5ad, with differential expression computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.sparse as sp
+from scipy import stats
+
+from ranklock.cells.encoding import Values, as_linear
+from ranklock.errors import InputError, OptionError
+from ranklock.perturbseq.labels import Labels, read_labels
+from ranklock.perturbseq.screen import GeneNames, Screen, best_names, described_labels
+from ranklock.progress import progress as show_progress
+from ranklock.run.folder import file_digest
+from ranklock.statistics.significance import false_discovery_rates
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+# Where scPerturb's files and others keep the perturbation, and the responders' names.
+_PERTURBATION = ("perturbation", "perturbed_gene", "target_gene", "gene", "condition", "guide_id")
+_GENES = ("ensembl_id", "gene_ids", "gene_id", "gene_symbol", "gene_symbols", "gene_name",
+          "feature_name")  # fmt: skip
+_INDEX = "var_names"
+_NPERTS = "nperts"  # scPerturb: 0 of control cells, 1 of one gene, 2 and more of combinations
+_TOTAL = 10_000.0
+_AT_ONCE = 500  # genes that are tested at once: bounds the memory of the ranks
+CONTROL_EXPRESSION, CONTROL_VARIANCE = "expression in control cells", "variance in control cells"
+
+
+@dataclass(frozen=True)
+class CellOptions:
+    """How a screen's cells are read and tested.
+
+    Attributes
+    ----------
+    perturbation
+        Column of obs with the perturbation; ``perturbation`` as in scPerturb, or what is found.
+    controls
+        Labels of control cells; the usual ones are recognised.
+    min_cells
+        Fewest cells of a perturbed gene, and of controls, and in which a gene must be found.
+    max_controls
+        Control cells that are compared with, drawn at random where there are more.
+    seed
+        Of that draw.
+    values, layer
+        What the matrix holds, and which it is, as of cells: ``counts`` in ``X``.
+    """
+
+    perturbation: str | None = None
+    controls: Sequence[str] = ()
+    min_cells: int = 20
+    max_controls: int = 2000
+    seed: int = 0
+    values: Values = "counts"
+    layer: str = "X"
+
+
+def read_screen_cells(
+    source: str | Path | AnnData,
+    names: GeneNames,
+    wanted: Collection[str],
+    options: CellOptions | None = None,
+    *,
+    progress: bool = False,
+) -> Screen:
+    """Differential expression of every wanted gene's perturbation against control cells.
+
+    Parameters
+    ----------
+    source
+        An ``.h5ad`` as scPerturb writes it, or an AnnData: cells × genes, raw counts, obs column
+        ``perturbation``, control cells called ``control``.
+    names
+        Names of the run's genes.
+    wanted
+        Perturbed genes to compute, as the run calls them; others are only counted.
+    options
+        How.
+    progress
+        Whether to show progress.
+
+    Returns
+    -------
+    Screen
+        With mean and variance of each gene's expression in the control cells as baselines.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, or lacks perturbations, controls, counts or enough cells.
+
+    Notes
+    -----
+    Cells are normalised to 10,000 counts, and log(1 + x) of perturbed and control cells is
+    compared by the two-sided Mann-Whitney test (scipy's, asymptotic, with ties and continuity
+    corrected); p is adjusted over the genes of a perturbation (Benjamini and Hochberg). Guides of
+    one gene are pooled. The log fold change is log₂ of the ratio of mean normalised counts, with
+    one hundredth of a count per 10,000 added to both. Cells are the replicates, so p are small
+    where cells are many, whatever the number of cultures: a table from a test of your own is
+    taken as well.
+    """
+    options = options or CellOptions()
+    name = "AnnData" if not isinstance(source, str | Path) else str(source)
+    adata = source if not isinstance(source, str | Path) else _open(Path(source))
+    genes, gene_column = _genes(adata, names, name)
+    labels, of_cell, column = _labels(adata, names, genes, options, name)
+    number = pd.Series(of_cell[of_cell != ""]).value_counts()
+    enough = [gene for gene in number.index if number[gene] >= options.min_cells]
+    perturbed = [gene for gene in enough if gene in wanted]
+    controls = _controls(adata, labels, column, options, name)
+    where = f"{name}, {options.layer}"
+    control = _normalised(adata, controls, options, where)
+    fold = np.full((len(perturbed), len(genes)), np.nan, np.float32)
+    q = np.full_like(fold, np.nan)
+    with show_progress(len(perturbed), "perturbed genes tested", shown=progress) as advance:
+        for row, gene in enumerate(perturbed):
+            cells = _normalised(adata, np.flatnonzero(of_cell == gene), options, where)
+            fold[row], q[row] = _compare(cells, control, options.min_cells)
+            advance(1)
+    logs = control.copy()
+    logs.data = np.log1p(logs.data)
+    mean, variance = _moments(logs)
+    kept, columns = np.unique(np.asarray(genes, dtype=object), return_index=True)
+    how: dict[str, Any] = {
+        "perturbation_column": column,
+        "gene_column": gene_column,
+        "control_cells": len(controls),
+        "test": "Mann-Whitney on log(1 + counts per 10,000), Benjamini and Hochberg",
+        "min_cells": options.min_cells,
+        "cells_of_one_gene": int((of_cell != "").sum()),
+        "cells_in_all": int(adata.n_obs),
+        "perturbed_genes_with_too_few_cells": int(len(number) - len(enough)),
+        "cells": {gene: int(number[gene]) for gene in perturbed},
+        "genes_named_twice": len(genes) - len(kept),
+        **described_labels(labels),
+    }
+    return Screen(
+        perturbed,
+        [str(gene) for gene in kept],
+        fold[:, columns],
+        q[:, columns],
+        name,
+        file_digest(Path(name)) if isinstance(source, str | Path) else "",
+        elsewhere=[gene for gene in enough if gene not in wanted],
+        gene_level={CONTROL_EXPRESSION: mean[columns], CONTROL_VARIANCE: variance[columns]},
+        how=how,
+    )
+
+
+def _open(path: Path) -> AnnData:
+    from anndata import read_h5ad
+
+    try:
+        return read_h5ad(path, backed="r")
+    except Exception as error:  # readers raise OSError, KeyError and errors of their own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} is not a readable .h5ad file ({reason}).") from error
+
+
+def _genes(adata: AnnData, names: GeneNames, name: str) -> tuple[list[str], str]:
+    """What the run calls each gene of the matrix, and the column of var that says so."""
+    places = {_INDEX: [str(gene) for gene in adata.var_names]}
+    places |= {c: [str(gene) for gene in adata.var[c]] for c in _GENES if c in adata.var}
+    column, known = best_names(places, names.find)
+    if not known:
+        raise InputError(
+            f"{name}: none of its {adata.n_vars} genes ({', '.join(places[_INDEX][:3])}, …) is in "
+            "the run; is it the same species, named by symbols or Ensembl IDs?"
+        )
+    return [names.call(gene) for gene in places[column]], column
+
+
+def _labels(
+    adata: AnnData, names: GeneNames, genes: Sequence[str], options: CellOptions, name: str
+) -> tuple[Labels, npt.NDArray[np.object_], str]:
+    """Labels of the perturbations, the one gene perturbed in each cell or "", and the column."""
+    there = [c for c in _PERTURBATION if c in adata.obs]
+    column = options.perturbation or (there[0] if there else None)
+    if column is None or column not in adata.obs:
+        said = f"has no obs column {column!r}" if column else "has no obs column perturbation"
+        raise InputError(
+            f"{name} {said}; name the one with the perturbed gene (--perturbation-column). It "
+            f"has: {', '.join(map(str, adata.obs))}."
+        )
+    in_screen = set(genes) | {str(gene) for gene in adata.var_names}
+
+    def find(label: str) -> str | None:
+        return names.find(label) or (names.call(label) if label in in_screen else None)
+
+    values = adata.obs[column].astype(object)
+    text = values.where(values.notna(), "").astype(str).to_numpy()
+    labels = read_labels([label for label in pd.unique(text) if label], find, options.controls)
+    of_cell = pd.Series(text).map(labels.genes).fillna("").to_numpy(dtype=object)
+    if _NPERTS in adata.obs:
+        number = pd.to_numeric(adata.obs[_NPERTS].astype(str), errors="coerce").to_numpy()
+        of_cell[number > 1] = ""
+    return labels, of_cell, column
+
+
+def _controls(
+    adata: AnnData, labels: Labels, column: str, options: CellOptions, name: str
+) -> npt.NDArray[np.int_]:
+    """Rows of the control cells, ascending, at most as many as asked for."""
+    missing = [label for label in options.controls if label not in labels.controls]
+    if missing:
+        raise OptionError(f"{name}: no cell is called {missing[0]!r} in obs[{column!r}].")
+    rows = np.flatnonzero(adata.obs[column].astype(str).isin(labels.controls).to_numpy())
+    if len(rows) < options.min_cells:
+        examples = ", ".join(map(str, pd.unique(adata.obs[column])[:5]))
+        raise InputError(
+            f"{name} has {len(rows)} control cells by obs[{column!r}], and {options.min_cells} "
+            f"are needed (--screen-min-cells); name their label with --control. It begins with: "
+            f"{examples}."
+        )
+    if len(rows) > options.max_controls:
+        draw = np.random.default_rng(options.seed)
+        rows = np.sort(draw.choice(rows, options.max_controls, replace=False))
+    return rows
+
+
+def _normalised(
+    adata: AnnData, rows: npt.NDArray[np.int_], options: CellOptions, where: str
+) -> sp.csr_matrix:
+    """Counts per 10,000 of some cells; cells without a count stay empty."""
+    if options.layer == "X":
+        matrix = adata.X
+    elif options.layer == "raw" and adata.raw is not None and adata.raw.n_vars == adata.n_vars:
+        matrix = adata.raw.X
+    elif options.layer in adata.layers:
+        matrix = adata.layers[options.layer]
+    else:
+        matrix = None
+    if matrix is None:
+        there = ", ".join(["X"] * (adata.X is not None) + list(adata.layers))
+        raise InputError(f"{where}: there is no such matrix; there are: {there} (--counts-layer).")
+    linear = as_linear(sp.csr_matrix(matrix[rows]), options.values, where).astype(np.float64)
+    linear.eliminate_zeros()  # stored zeros would count as found
+    totals = np.asarray(linear.sum(axis=1)).ravel()
+    scale = np.divide(_TOTAL, totals, out=np.zeros_like(totals), where=totals > 0)
+    return sp.csr_matrix(sp.diags_array(scale) @ linear)
+
+
+def _compare(
+    cells: sp.csr_matrix, control: sp.csr_matrix, min_cells: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Log₂ fold change and q of every gene; NaN where too few cells have it."""
+    found = cells.getnnz(axis=0) + control.getnnz(axis=0)
+    tested = np.flatnonzero(found >= min_cells)
+    p, fold = np.full((2, cells.shape[1]), np.nan)
+    for start in range(0, len(tested), _AT_ONCE):
+        part = tested[start : start + _AT_ONCE]
+        # The logarithm changes no rank, and so no p.
+        one, other = cells[:, part].toarray(), control[:, part].toarray()
+        p[part] = stats.mannwhitneyu(one, other, axis=0, method="asymptotic").pvalue
+        fold[part] = np.log2((one.mean(axis=0) + 0.01) / (other.mean(axis=0) + 0.01))
+    return fold, false_discovery_rates(p)
+
+
+def _moments(values: sp.csr_matrix) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    squares = np.asarray(values.multiply(values).mean(axis=0)).ravel()
+    return mean, np.maximum(squares - mean**2, 0.0)

@@ -1,0 +1,245 @@
+"""A screen from a table of differential expression: a row a perturbed gene and responder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ranklock.errors import InputError, OptionError
+from ranklock.perturbseq.labels import read_labels
+from ranklock.perturbseq.screen import GeneNames, Screen, best_names, described_labels
+from ranklock.statistics.significance import false_discovery_rates
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+UNLISTED = ("left-out", "unchanged")
+
+# Names of columns, in lower case without anything but letters and digits, the best first. Those of
+# scanpy's rank_genes_groups_df (group, names, logfoldchanges, pvals, pvals_adj), pertpy (variable,
+# log_fc, p_value, adj_p_value), SCEPTRE (grna_target, response_id, log_2_fold_change, p_value),
+# Seurat (avg_log2FC, p_val, p_val_adj), DESeq2 (log2FoldChange, pvalue, padj), limma and edgeR
+# (logFC, P.Value, adj.P.Val, FDR), and plain ones. Bare "source" and "target" are left out: in a
+# network the target responds, in a library of guides it is perturbed.
+_PERTURBED = (
+    "perturbedgene", "perturbation", "perturbed", "targetgene", "genetarget", "grnatarget",
+    "guidetarget", "sgrnatarget", "knockedout", "knockout", "knockoutgene", "kogene", "knockdown",
+    "pertgene", "pert", "perturbationgene", "guide", "sgrna", "grna", "guideid", "condition",
+    "contrast", "comparison", "group",
+)  # fmt: skip
+_RESPONDER = (
+    "responder", "responderid", "responseid", "responsegene", "readoutgene", "affectedgene",
+    "ensemblid", "ensemblgeneid", "geneid", "genename", "genesymbol", "symbol", "gene", "names",
+    "name", "variable", "feature", "featureid", "featurename", "primerid",
+)  # fmt: skip
+_EFFECT = (
+    "logfoldchange", "logfoldchanges", "log2foldchange", "log2foldchanges", "log2fc", "logfc",
+    "lfc", "avglog2fc", "avglogfc", "meanlog2fc", "foldchangelog2", "coef", "beta", "effectsize",
+    "effect",
+)  # fmt: skip
+_ADJUSTED = (
+    "pvalsadj", "adjpvalue", "pvalueadj", "padj", "pvaladj", "adjpval", "adjp", "adjustedpvalue",
+    "pvalueadjusted", "pvaladjusted", "fdr", "qvalue", "qval", "q", "fdrbh", "fdrbhpvalue",
+    "pvaluebh",
+)  # fmt: skip
+_P = ("pvalue", "pvals", "pval", "p")
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """Columns of a table of differential expression; None where they are to be recognised."""
+
+    perturbed: str | None = None
+    responder: str | None = None
+    effect: str | None = None
+    p: str | None = None
+    adjusted_p: str | None = None
+
+
+def read_screen_table(
+    path: str | Path,
+    names: GeneNames,
+    *,
+    columns: TableColumns | None = None,
+    controls: Sequence[str] = (),
+    unlisted: str = "left-out",
+) -> Screen:
+    """Read a table of differential expression.
+
+    Parameters
+    ----------
+    path
+        ``.csv``, ``.tsv``, ``.txt`` (tabs) or ``.parquet``: a row a perturbed gene and responder.
+    names
+        Names of the run's genes.
+    columns
+        Which columns hold what, where their names do not say.
+    controls
+        Labels of control perturbations, which are left out; the usual ones are recognised.
+    unlisted
+        ``"left-out"``: a gene without a row was not tested and is not scored. ``"unchanged"``:
+        the table lists only what changed, and every gene that it names anywhere was tested under
+        every perturbation.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, lacks a column, or holds what is no number.
+    """
+    path = Path(path)
+    if unlisted not in UNLISTED:
+        raise OptionError(f"unlisted={unlisted!r} is none of {', '.join(UNLISTED)}.")
+    table = _read(path)
+    if table.empty:
+        raise InputError(f"{path} holds no rows.")
+    used = _columns(table, columns or TableColumns(), names.find, path)
+    return screen_of_table(
+        table, names, used, name=str(path), sha256=_digest(path), controls=controls,
+        unlisted=unlisted,
+    )  # fmt: skip
+
+
+def screen_of_table(
+    table: pd.DataFrame,
+    names: GeneNames,
+    used: Mapping[str, str],
+    *,
+    name: str,
+    sha256: str,
+    controls: Sequence[str] = (),
+    unlisted: str = "left-out",
+) -> Screen:
+    """A screen from the rows of a table whose columns are known."""
+    labels_of_rows, label_codes = np.unique(_text(table[used["perturbed"]]), return_inverse=True)
+    responders_of_rows, responder_codes = np.unique(
+        _text(table[used["responder"]]), return_inverse=True
+    )
+    responders = [names.call(str(gene)) for gene in responders_of_rows]
+    in_screen = set(responders)
+
+    def find(label: str) -> str | None:
+        gene = names.call(label)
+        return gene if names.find(label) is not None or gene in in_screen else None
+
+    labels = read_labels([str(label) for label in labels_of_rows if label], find, controls)
+    perturbed = list(dict.fromkeys(labels.genes.values()))
+    genes = list(dict.fromkeys(gene for gene in responders if gene))
+    row_of = {gene: row for row, gene in enumerate(perturbed)}
+    column_of = {gene: column for column, gene in enumerate(genes)}
+    row = np.array([row_of.get(labels.genes.get(str(label), ""), -1) for label in labels_of_rows])
+    column = np.array([column_of.get(gene, -1) for gene in responders])
+    rows = pd.DataFrame({"row": row[label_codes], "column": column[responder_codes]})
+    raw = used.get("adjusted_p") or used["p"]
+    rows["p"] = _numbers(table, raw, name, least=0.0, most=1.0)
+    rows["effect"] = _numbers(table, used["effect"], name) if "effect" in used else np.nan
+    rows = rows[(rows["row"] >= 0) & (rows["column"] >= 0) & rows["p"].notna()]
+    if rows.empty:
+        raise InputError(
+            f"{name} has no row of one perturbed gene and a responder with a p value in "
+            f"{raw!r} (its perturbations begin with {', '.join(labels_of_rows[:3])}); name the "
+            "columns (--perturbed-column, --responder-column, --adjusted-p-column)."
+        )
+    # Several guides of one gene: the smallest p, times their number (Bonferroni).
+    grouped = rows.groupby(["row", "column"])
+    smallest = rows.loc[grouped["p"].idxmin()]
+    several = grouped.size().to_numpy()
+    p = np.full((len(perturbed), len(genes)), np.nan, np.float32)
+    effect = np.full_like(p, np.nan)
+    p[smallest["row"], smallest["column"]] = np.minimum(smallest["p"] * several, 1.0)
+    effect[smallest["row"], smallest["column"]] = smallest["effect"]
+    if "adjusted_p" not in used:
+        p = np.array([false_discovery_rates(one) for one in p], dtype=np.float32)
+    if unlisted == "unchanged":
+        p[np.isnan(p)] = 1.0
+    how: dict[str, Any] = {
+        "columns": dict(used),
+        "p": "adjusted by the table" if "adjusted_p" in used
+        else "adjusted here (Benjamini and Hochberg, over the genes of each perturbation)",
+        "rows": len(table),
+        "rows_used": len(rows),
+        "rows_of_several_guides": int((several > 1).sum()),
+        "unlisted": unlisted,
+        **described_labels(labels),
+    }  # fmt: skip
+    return Screen(perturbed, genes, effect, p, name, sha256, how=how)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".parquet": pd.read_parquet,
+        ".csv": lambda file: pd.read_csv(file, keep_default_na=True),
+        ".tsv": lambda file: pd.read_csv(file, sep="\t"),
+        ".txt": lambda file: pd.read_csv(file, sep="\t"),
+    }
+    try:
+        return readers[path.suffix](path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a table ({error}).") from error
+
+
+def _columns(
+    table: pd.DataFrame, asked: TableColumns, find: Callable[[str], str | None], path: Path
+) -> dict[str, str]:
+    """Role → column, as asked for or as recognised."""
+    there = {str(column): re.sub(r"[^a-z0-9]", "", str(column).lower()) for column in table}
+    roles = {"perturbed": _PERTURBED, "responder": _RESPONDER, "effect": _EFFECT,
+             "p": _P, "adjusted_p": _ADJUSTED}  # fmt: skip
+    used: dict[str, str] = {}
+    for role in fields(asked):
+        named = getattr(asked, role.name)
+        if named is not None and named not in there:
+            raise OptionError(f"{path} has no column {named!r}; it has: {', '.join(there)}.")
+        if named is not None:
+            used[role.name] = named
+    for role_name, usual in roles.items():
+        free = [column for column in there if column not in used.values()]
+        ranked = sorted((usual.index(there[c]), c) for c in free if there[c] in usual)
+        if role_name in used or not ranked:
+            continue
+        used[role_name] = ranked[0][1]
+        if role_name == "responder" and len(ranked) > 1:
+            among = {column: _text(table[column]).unique().tolist() for _, column in ranked}
+            used[role_name] = best_names(among, find)[0]
+    missing = [role for role in ("perturbed", "responder") if role not in used]
+    if not {"p", "adjusted_p"} & set(used):
+        missing.append("adjusted_p")
+    if missing:
+        what = {"perturbed": "the perturbed gene", "responder": "the responder",
+                "adjusted_p": "p or adjusted p"}[missing[0]]  # fmt: skip
+        option = f"--{missing[0].replace('_', '-')}-column"
+        raise InputError(
+            f"{path} has no column that is recognised as {what}; name it with {option}. It has: "
+            f"{', '.join(there)}."
+        )
+    return used
+
+
+def _text(column: pd.Series) -> pd.Series:
+    """Names as text; missing ones are empty."""
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+
+
+def _numbers(
+    table: pd.DataFrame, column: str, name: str, least: float = -np.inf, most: float = np.inf
+) -> npt.NDArray[np.float64]:
+    numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
+    wrong = np.isnan(numbers) & table[column].notna().to_numpy()
+    wrong |= (numbers < least) | (numbers > most)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"{name}: {table[column].iloc[row]!r} in row {row} of {column!r} is no number from "
+            f"{least:g} to {most:g}; name another column, or mend the row."
+        )
+    return np.asarray(numbers)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

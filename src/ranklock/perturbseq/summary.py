@@ -1,0 +1,207 @@
+"""What a score is worth over perturbed genes: its increments over baselines, and a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ranklock.perturbseq.measure import Measured
+from ranklock.statistics.intervals import NOTHING, Estimate, mean_test, without_interval
+from ranklock.statistics.ranking import signed_rank_p
+
+Array = npt.NDArray[np.float64]
+FEWEST_FOR_AN_INTERVAL = 3
+LEVEL = 0.05
+ADDS, NOTHING_FOUND, TOO_FEW = "adds", "nothing found", "too few"
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer's scores, over perturbed genes.
+
+    Attributes
+    ----------
+    layer
+        Its name.
+    perturbed
+        How many perturbed genes were scored.
+    auroc, average_precision, spearman
+        Of the scores; Spearman's with |log fold change|.
+    chance_average_precision
+        Mean share of changed genes.
+    baselines
+        Baseline → its mean AUROC.
+    best
+        The one with the largest; None where there is none.
+    best_auroc, best_average_precision
+        Its own.
+    increment, increment_average_precision
+        Score less best baseline, perturbed gene by perturbed gene.
+    increment_p
+        Of no increment in AUROC, by Wilcoxon's signed-rank test.
+    under_other_knockouts
+        AUROC less that of the same genes under other knock-outs.
+    joint_without
+        AUROC of all baselines taken together.
+    joint, joint_average_precision
+        What the score adds to them, in perturbed genes that the model had not seen.
+    joint_p
+        Of no increment in AUROC, by Student's t, times the number of layers (Bonferroni).
+    joint_weight
+        Mean coefficient of the score: where it is below zero, the score was read backwards.
+    of_the_screen
+        AUROC of how often genes change under the screen's other perturbations: what one can know
+        of a perturbation who knows the rest of the screen. A reference, not a baseline.
+    recall_ceiling
+        Share of the changed genes that are responders at all; no score can find the others.
+    verdict
+        ``adds``, ``nothing found`` or ``too few``: see :func:`summarise_layer`.
+    """
+
+    layer: str
+    perturbed: int
+    auroc: Estimate
+    average_precision: Estimate
+    spearman: Estimate
+    chance_average_precision: float
+    baselines: dict[str, float]
+    best: str | None
+    best_auroc: float
+    best_average_precision: float
+    increment: Estimate
+    increment_average_precision: Estimate
+    increment_p: float
+    under_other_knockouts: Estimate
+    joint_without: float
+    joint: Estimate
+    joint_average_precision: Estimate
+    joint_p: float
+    joint_weight: float
+    of_the_screen: float
+    recall_ceiling: float
+    verdict: str
+
+
+def orient_baselines(measured: Measured) -> pd.DataFrame:
+    """Turn each baseline to the side on which it ranks the other perturbed genes' changed genes.
+
+    Genes of high expression may be those that change, or those of low. Which it is says the rest
+    of the screen, not the perturbed gene that is judged; a baseline that ranks the others worse
+    than chance is read backwards for this one.
+
+    Returns
+    -------
+    The table, with ``auroc of <baseline>`` and ``average precision of <baseline>`` so turned, the
+    columns of either side gone, and ``best_baseline`` (by mean AUROC in the layer), ``best_auroc``,
+    ``best_average_precision`` and ``increment`` in their place.
+    """
+    parts = [
+        _oriented(part.copy(), measured.baselines)
+        for _, part in measured.table.groupby("layer", sort=False)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def summarise(table: pd.DataFrame, baselines: list[str]) -> list[LayerSummary]:
+    """Every layer of an oriented table, in its order."""
+    layers = list(dict.fromkeys(table["layer"]))
+    return [
+        summarise_layer(table[table["layer"] == layer], baselines, len(layers)) for layer in layers
+    ]
+
+
+def summarise_layer(part: pd.DataFrame, baselines: list[str], layers: int) -> LayerSummary:
+    """One layer of an oriented table.
+
+    Notes
+    -----
+    The verdict is ``adds`` where the score adds to all baselines taken together (p of the joint
+    increment, times the number of layers, at most 0.05, the increment and the score's own weight
+    above zero), ``too few`` with fewer than three perturbed genes, and ``nothing found`` otherwise.
+    Better than the best single baseline is not enough: a score may put two of them together. A
+    joint increment a little below zero is what a score that is noise to the baselines gives.
+    """
+    n = len(part)
+    joint, joint_p = _over_genes(_difference(part, "joint_auroc_with", "joint_auroc_without"))
+    joint_p = min(joint_p * layers, 1.0)
+    weight = float(part["joint_weight"].mean()) if "joint_weight" in part else float("nan")
+    verdict = NOTHING_FOUND
+    if n < FEWEST_FOR_AN_INTERVAL or not np.isfinite(joint.value):
+        verdict = TOO_FEW
+    elif joint_p <= LEVEL and joint.value > 0 and weight > 0:
+        verdict = ADDS
+    means = {b: float(part[f"auroc of {b}"].mean()) for b in baselines if f"auroc of {b}" in part}
+    best = None if part["best_baseline"].isna().all() else str(part["best_baseline"].iloc[0])
+    joint_precision = _difference(
+        part, "joint_average_precision_with", "joint_average_precision_without"
+    )
+    return LayerSummary(
+        layer=str(part["layer"].iloc[0]),
+        perturbed=n,
+        auroc=_mean(part["auroc"]),
+        average_precision=_mean(part["average_precision"]),
+        spearman=_mean(part["spearman"]),
+        chance_average_precision=float(part["chance_average_precision"].mean()),
+        baselines=means,
+        best=best,
+        best_auroc=float(part["best_auroc"].mean()),
+        best_average_precision=float(part["best_average_precision"].mean()),
+        increment=_mean(part["increment"]),
+        increment_average_precision=_mean(
+            part["average_precision"] - part["best_average_precision"]
+        ),
+        increment_p=signed_rank_p(part["increment"]),
+        under_other_knockouts=_mean(part["auroc"] - part["auroc_under_other_knockouts"]),
+        joint_without=float(part["joint_auroc_without"].mean())
+        if "joint_auroc_without" in part else float("nan"),
+        joint=joint,
+        joint_average_precision=_mean(joint_precision),
+        joint_p=joint_p,
+        joint_weight=weight,
+        of_the_screen=float(part["auroc_of_the_screen"].mean()),
+        recall_ceiling=float(part["recall_ceiling"].mean()),
+        verdict=verdict,
+    )  # fmt: skip
+
+
+def _oriented(part: pd.DataFrame, baselines: list[str]) -> pd.DataFrame:
+    for name in baselines:
+        if f"auroc of {name}" not in part:
+            continue
+        forwards = part[f"auroc of {name}"].to_numpy()
+        others = (forwards.sum() - forwards) / max(len(forwards) - 1, 1)
+        backwards = (others < 0.5) & (len(forwards) > 1)
+        for kind in ("auroc", "average precision"):
+            turned = part.pop(f"{kind} of {name} backwards")
+            part[f"{kind} of {name}"] = np.where(backwards, turned, part[f"{kind} of {name}"])
+    there = [name for name in baselines if f"auroc of {name}" in part]
+    best = max(there, key=lambda name: part[f"auroc of {name}"].mean()) if there else None
+    part["best_baseline"] = best
+    part["best_auroc"] = part[f"auroc of {best}"] if best else np.nan
+    part["best_average_precision"] = part[f"average precision of {best}"] if best else np.nan
+    part["increment"] = part["auroc"] - part["best_auroc"]
+    return part
+
+
+def _difference(part: pd.DataFrame, one: str, other: str) -> Array:
+    if one not in part:
+        return np.full(len(part), np.nan)
+    return np.asarray(part[one] - part[other], dtype=np.float64)
+
+
+def _mean(values: pd.Series | Array) -> Estimate:
+    return _over_genes(np.asarray(values, dtype=np.float64))[0]
+
+
+def _over_genes(values: Array) -> tuple[Estimate, float]:
+    """Mean over perturbed genes and its p; no interval from fewer than three."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return NOTHING, float("nan")
+    if len(finite) < FEWEST_FOR_AN_INTERVAL:
+        return without_interval(float(finite.mean()), len(finite)), float("nan")
+    found, p = mean_test(finite, np.arange(len(finite)))
+    return replace(found, replicates="perturbed genes"), p

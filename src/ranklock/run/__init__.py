@@ -1,0 +1,1 @@
+"""One experiment: plan, store, execute, and the run that is read back."""

@@ -1,0 +1,194 @@
+"""Figures of claims: volcano, network, and whether p-values are what they say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ranklock.page.style import ARM_COLOURS, STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_EDGES = 40
+_OF_ONE_GENE = 4  # edges of one knock-out that are drawn
+_LABELLED = 12
+_GREY, _RATE = "#9a9a9a", 0.05
+_PANEL = (3.0, 3.0)  # inches
+
+
+def volcano_figure(table: pd.DataFrame, arms: list[str]) -> Figure:
+    """Specific effect against significance, a point a pair of genes, a panel an arm.
+
+    Parameters
+    ----------
+    table
+        Pairs, the smallest p first: the columns ``arm``, ``gene``, ``responder``, ``specific``,
+        ``p`` and ``q``.
+    arms
+        Which arms, in order.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        size = (_PANEL[0] * len(arms) + 0.6, _PANEL[1] + 0.9)
+        figure = Figure(figsize=(max(size[0], 4.2), size[1]), layout="constrained")
+        axes = figure.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0]
+        for axis, arm in zip(axes, arms, strict=True):
+            _volcano(axis, table[(table["arm"] == arm) & table["p"].notna()], arm)
+        axes[0].set_ylabel("-log10 p")
+        figure.supxlabel("specific effect (log10 of effect over expected effect)", fontsize=9)
+    return figure
+
+
+def _volcano(axis: Axes, rows: pd.DataFrame, arm: str) -> None:
+    found = (rows["q"] <= _RATE).to_numpy()
+    heights = _heights(rows["p"])
+    colour = ARM_COLOURS.get(arm, "#333333")
+    specific = rows["specific"].to_numpy()
+    axis.scatter(
+        specific[~found], heights[~found], s=3, color=_GREY, alpha=0.35, linewidths=0,
+        rasterized=True,
+    )  # fmt: skip
+    axis.scatter(specific[found], heights[found], s=7, color=colour, linewidths=0, rasterized=True)
+    axis.axvline(0, color="#cccccc", linewidth=0.8, zorder=0)
+    axis.set_title(f"{arm}: {int(found.sum()):,} of {len(rows):,} at FDR 5%", loc="left")
+    # The surest pair of each knock-out, so that one gene with many does not fill the panel.
+    best = rows[found].drop_duplicates("gene").head(_LABELLED)
+    taken: list[tuple[bool, float]] = []
+    span = max(float(heights.max(initial=1.0)), 1.0)
+    for row, height in zip(best.itertuples(index=False), _heights(best["p"]), strict=True):
+        more = row.specific > 0
+        if any(side == more and abs(height - other) < 0.045 * span for side, other in taken):
+            continue
+        taken.append((more, float(height)))
+        axis.annotate(
+            f"{row.gene} → {row.responder}", (row.specific, height), fontsize=6,
+            xytext=(4 if more else -4, -2), textcoords="offset points",
+            ha="left" if more else "right",
+        )  # fmt: skip
+    axis.margins(x=0.25)
+
+
+def _heights(p: pd.Series) -> npt.NDArray[np.float64]:
+    smallest = np.nextafter(0, 1)
+    return np.asarray(-np.log10(np.maximum(p.to_numpy(np.float64), smallest)))
+
+
+def network_figure(table: pd.DataFrame, arm: str) -> Figure:
+    """The strongest significant claims of an arm as a network of genes.
+
+    Parameters
+    ----------
+    table
+        As of :func:`volcano_figure`. Drawn are the first 40 pairs at a false-discovery rate of
+        5 % whose responder moves more than expected, at most 4 of one knock-out.
+    arm
+        Which arm.
+    """
+    import matplotlib as mpl
+    import networkx as nx
+    from matplotlib.figure import Figure
+
+    rows = table[(table["arm"] == arm) & (table["q"] <= _RATE) & (table["specific"] > 0)]
+    few = rows[rows.groupby("gene", observed=True).cumcount() < _OF_ONE_GENE]
+    shown = few.head(MOST_EDGES)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 6.2), layout="constrained")
+        axis = figure.subplots()
+        axis.set_axis_off()
+        axis.set_title(
+            f"{arm}: {len(shown)} of the surest of {len(rows):,} claims (FDR 5%), at most "
+            f"{_OF_ONE_GENE} a knock-out",
+            loc="left",
+        )
+        if shown.empty:
+            axis.text(0.5, 0.5, "No claim at this rate.", ha="center", transform=axis.transAxes)
+            return figure
+        graph = nx.DiGraph()
+        for row in shown.itertuples(index=False):
+            graph.add_edge(str(row.gene), str(row.responder), specific=float(row.specific))
+        places = _layout(graph.to_undirected())
+        sources = {str(gene) for gene in shown["gene"]}
+        colour = ARM_COLOURS.get(arm, "#333333")
+        widths = np.array([edge["specific"] for _, _, edge in graph.edges(data=True)])
+        nx.draw_networkx_edges(
+            graph, places, ax=axis, width=list(0.4 + 1.8 * widths / widths.max()),
+            edge_color=_GREY, arrowsize=7, node_size=120,
+        )  # fmt: skip
+        nx.draw_networkx_nodes(
+            graph, places, ax=axis, node_size=60,
+            node_color=[colour if gene in sources else "#dddddd" for gene in graph],
+        )  # fmt: skip
+        nx.draw_networkx_labels(
+            graph, places, ax=axis, font_size=6.5, verticalalignment="bottom",
+        )  # fmt: skip
+    return figure
+
+
+def _layout(graph: Any) -> dict[str, npt.NDArray[np.float64]]:
+    """Places of genes: connected parts side by side, the largest first, none on another."""
+    import networkx as nx
+
+    places: dict[str, npt.NDArray[np.float64]] = {}
+    parts = sorted(nx.connected_components(graph), key=lambda part: (-len(part), min(part)))
+    left, bottom, height = 0.0, 0.0, 0.0
+    width = 1.4 * float(np.sqrt(graph.number_of_nodes()))
+    for part in parts:
+        size = float(np.sqrt(len(part))) + 0.5
+        if left and left + size > width:
+            left, bottom, height = 0.0, bottom + height, 0.0
+        inside = nx.kamada_kawai_layout(graph.subgraph(sorted(part)), scale=0.38 * size)
+        if len(part) == 2:  # upright, so that names stand over one another
+            inside = {gene: place[::-1] for gene, place in inside.items()}
+        middle = np.array([left + size / 2, bottom + size / 2])
+        places |= {gene: middle + place for gene, place in inside.items()}
+        left, height = left + size, max(height, size)
+    return places
+
+
+def calibration_figure(histograms: pd.DataFrame, arms: list[str]) -> Figure:
+    """p-values of every arm, and of the same pairs under rank-matched swaps.
+
+    Parameters
+    ----------
+    histograms
+        Columns ``arm``, ``bin`` (lower edge), ``real``, ``swapped``.
+    arms
+        Which arms, in order.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.6 * len(arms) + 0.6, 2.9), layout="constrained")
+        axes = figure.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0]
+        for axis, arm in zip(axes, arms, strict=True):
+            rows = histograms[histograms["arm"] == arm]
+            _histogram(axis, rows, arm)
+        axes[0].set_ylabel("density of pairs")
+        axes[-1].legend(frameon=False, fontsize=7, loc="upper right")
+        figure.supxlabel("p-value", fontsize=9)
+    return figure
+
+
+def _histogram(axis: Axes, rows: pd.DataFrame, arm: str) -> None:
+    width = 1.0 / max(len(rows), 1)
+    place = "placebo" if arm == "shift" else "knock-outs"
+    for column, label, style in (
+        ("real", place, {"color": ARM_COLOURS.get(arm, "#333333"), "alpha": 0.55}),
+        ("swapped", "swapped with rank-matched", {"color": "none", "edgecolor": "#222222"}),
+    ):
+        total = rows[column].sum()
+        heights = rows[column] / (total * width) if total else rows[column] * 0.0
+        options: dict[str, Any] = dict(style)
+        axis.bar(
+            rows["bin"], heights, width=width, align="edge", label=label, linewidth=0.8, **options
+        )
+    axis.axhline(1.0, color="#222222", linewidth=0.8, linestyle=":")
+    axis.set_title(arm, loc="left")

@@ -1,0 +1,65 @@
+"""What could be separated, and what not, in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ranklock.significance.pairs import Pairs
+from ranklock.statistics.rank_surface import RankSurface
+from ranklock.statistics.replicates import FEWEST_REPLICATES
+
+FEW_CONTROLS = 10  # below, single controls weigh on what is expected
+_FEW_DIRECTIONS = 20
+
+
+def statements_of(
+    pairs: Pairs, surface: RankSurface, *, donor: str | None, min_cells: int
+) -> list[str]:
+    """What a reader must know before believing the table, a sentence each; none if all is well."""
+    found = []
+    alone = int((pairs.knockouts_in_cell < 2).sum())
+    if pairs.replicates < FEWEST_REPLICATES:
+        unit = "cell" if donor is None else donor
+        found.append(
+            f"Nothing is tested: there are {pairs.replicates} replicates (one a {unit}), and a "
+            f"test needs {FEWEST_REPLICATES}."
+        )
+    if alone == pairs.cells:
+        found.append(
+            "One gene was knocked out of each cell, so what is specific to it cannot be told from "
+            "how responsive its responders are; knock out rank-matched controls beside it "
+            "(--controls)."
+        )
+        return found
+    if alone:
+        found.append(
+            f"{alone} of {pairs.cells} cells had one knock-out only, with nothing to compare it "
+            "with; they are left out."
+        )
+    if len(pairs.responders) < 2:
+        found.append(
+            "One responder was stored, so what is specific to it cannot be told from the potency "
+            "of the knock-outs; store more responders."
+        )
+    elif pairs.controls < FEW_CONTROLS:
+        found.append(
+            f"Responsiveness rests on {pairs.controls:.0f} rank-matched controls a cell (median): "
+            "a specific effect is a difference from those few genes, and what they do to a "
+            "responder counts against the gene. More controls (--controls) would tell."
+        )
+    if surface.determined < _FEW_DIRECTIONS:
+        found.append(
+            f"The ranks of the knock-outs determine {surface.determined} directions of the rank "
+            "surface only; distance in rank is not fully separated from the genes."
+        )
+    enough = pairs.n_cells >= min_cells
+    if not enough.any():
+        found.append(f"No pair of genes is in {min_cells} cells (--min-cells); nothing is tested.")
+    elif (pairs.under_floor[enough] >= 0.5).all():
+        found.append("All effects are under the noise floor; nothing is tested.")
+    elif pairs.replicates >= FEWEST_REPLICATES and not np.isfinite(pairs.tested.p).any():
+        found.append(
+            f"No pair of genes has {FEWEST_REPLICATES} replicates whose effects differ; nothing "
+            "is tested."
+        )
+    return found

@@ -1,0 +1,19 @@
+import pytest
+
+from ranklock.audits.budget import Budget, parse_budget
+from ranklock.errors import OptionError
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [("4000", Budget(4000, None)), (12, Budget(12, None)), ("90s", Budget(None, 90.0)),
+     ("10m", Budget(None, 600.0)), ("1.5h", Budget(None, 5400.0)), (" 2 m ", Budget(None, 120.0))],
+)  # fmt: skip
+def test_forwards_or_time(text, budget):
+    assert parse_budget(text) == budget
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-5", "ten", "1d", "1.5", "10 m s", "1e3"])
+def test_all_else_is_refused(text):
+    with pytest.raises(OptionError, match="neither a number of forwards"):
+        parse_budget(text)

@@ -1,0 +1,171 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from ranklock.errors import InputError
+from ranklock.perturbseq.measure import MEAN_EFFECT, Thresholds, measure
+from ranklock.perturbseq.summary import ADDS, NOTHING_FOUND, TOO_FEW, orient_baselines, summarise
+from tests.perturbseq.planted import planted
+
+
+def judged(scores, screen, **thresholds):
+    measured = measure(scores, screen, Thresholds(**thresholds))
+    table = orient_baselines(measured)
+    return table, summarise(table, measured.baselines)[0]
+
+
+def test_a_specific_signal_on_top_of_responsiveness_is_found():
+    for seed in range(4):
+        table, found = judged(*planted(seed, specific=2.0, knockouts=40, perturbed=32))
+        assert found.verdict == ADDS
+        assert found.joint.low > 0
+        assert found.under_other_knockouts.low > 0
+        # It is in half of the perturbed genes, the first ones.
+        gain = table["joint_auroc_with"] - table["joint_auroc_without"]
+        assert gain[:16].mean() > 0.08
+        assert gain[16:].mean() < 0.02
+
+
+def test_responsiveness_alone_is_no_increment():
+    """Over 40 synthetic screens; at most 5 % should be called, and 2.5 % are on this side."""
+    found = [judged(*planted(seed, specific=0.0))[1] for seed in range(40)]
+    assert all(one.auroc.low > 0.55 for one in found)  # it does rank what changes
+    # 40 screens at 5 %: more than 5 has a probability of 1.4 %.
+    assert sum(one.verdict == ADDS for one in found) <= 5
+    assert sum(one.increment.low > 0 for one in found) == 0
+    contain = sum(one.under_other_knockouts.low <= 0 <= one.under_other_knockouts.high
+                  for one in found)  # fmt: skip
+    assert contain >= 35
+
+
+def test_knowing_which_genes_always_change_is_no_increment():
+    """A score that is the screen's own frequency of change, for every knock-out alike."""
+    scores, screen = planted(3, specific=0.0)
+    often = screen.changed(0.05, 0).mean(axis=0)
+    values = np.tile(often, (len(scores.knocked_out), 1))
+    values[np.isnan(scores.layers["hold"])] = np.nan
+    _, found = judged(replace(scores, layers={"oracle": values}), screen)
+    assert found.auroc.value > 0.75
+    assert found.best == MEAN_EFFECT
+    # The place among a knock-out's responders is that of the mean, to ties broken by one gene.
+    assert abs(found.increment.value) < 0.01
+    assert abs(found.under_other_knockouts.value) < 0.01
+    assert found.verdict != ADDS
+
+
+def test_numbers_are_those_of_scikit_learn_without_the_gene_itself():
+    scores, screen = planted(1, specific=1.0)
+    table, _ = judged(scores, screen)
+    for i, gene in enumerate(screen.perturbed):
+        use = np.arange(len(screen.genes)) != i
+        truth, score = screen.q[i, use] <= 0.05, scores.layers["hold"][i, use]
+        row = table[table["gene_id"] == gene].iloc[0]
+        assert row["auroc"] == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+        precision = average_precision_score(truth, score)
+        assert row["average_precision"] == pytest.approx(precision, abs=1e-12)
+        assert row["chance_average_precision"] == pytest.approx(truth.mean())
+        expression = scores.in_cells.table["expression"].to_numpy()[use]
+        assert row["auroc of expression"] == pytest.approx(roc_auc_score(truth, expression))
+        often = np.delete(screen.changed(0.05, 0), i, axis=0).mean(axis=0)[use]
+        # A perturbed gene is not tested under its own perturbation, so it has one less to count.
+        assert row["auroc_of_the_screen"] == pytest.approx(roc_auc_score(truth, often), abs=0.02)
+
+
+def test_new_names_change_no_number():
+    scores, screen = planted(2, specific=1.0)
+    draw = np.random.default_rng(0)
+    new = dict(zip(scores.responders, [f"X{i}" for i in draw.permutation(len(scores.responders))],
+                   strict=True))  # fmt: skip
+    cells = scores.in_cells
+    renamed = replace(
+        scores,
+        knocked_out=[new[g] for g in scores.knocked_out],
+        responders=[new[g] for g in scores.responders],
+        symbols={new[g]: s for g, s in scores.symbols.items()},
+        in_cells=replace(cells, table=cells.table.rename(index=new)),
+    )
+    other = replace(
+        screen, perturbed=[new[g] for g in screen.perturbed], genes=[new[g] for g in screen.genes]
+    )
+    before, after = judged(scores, screen)[0], judged(renamed, other)[0]
+    numbers = before.select_dtypes("number").columns
+    np.testing.assert_array_equal(before[numbers], after[numbers])
+    # Another order of the responders, and of the screen's genes: the same, to rounding of sums.
+    order = draw.permutation(len(scores.responders))
+    shuffled = replace(
+        scores, responders=[scores.responders[i] for i in order],
+        layers={"hold": scores.layers["hold"][:, order]},
+    )  # fmt: skip
+    moved = judged(shuffled, screen)[0]
+    np.testing.assert_allclose(before[numbers], moved[numbers], atol=1e-9)
+
+
+def test_a_baseline_is_read_the_way_that_the_others_say():
+    """Genes of low expression change here; a score that is minus expression gains nothing."""
+    scores, screen = planted(4, specific=0.0)
+    low = scores.in_cells.table.assign(expression=lambda t: -t["expression"])
+    scores = replace(scores, in_cells=replace(scores.in_cells, table=low))
+    values = np.tile(-low["expression"].to_numpy(), (len(scores.knocked_out), 1))
+    values += 1e-9 * np.random.default_rng(0).normal(size=values.shape)
+    _, found = judged(replace(scores, layers={"low": values}), screen)
+    assert found.baselines["expression"] > 0.6
+    assert found.increment.value <= 1e-6
+    assert found.verdict != ADDS
+
+
+def test_excluded_genes_and_the_untested_are_not_scored():
+    scores, screen = planted(5, specific=1.0)
+    out = screen.genes[100:150]
+    found = measure(scores, screen, Thresholds(), excluded=out)
+    assert (found.table["genes"] == 400 - 1 - 50).all()
+    q = screen.q.copy()
+    q[:, 100:150] = np.nan
+    untested = measure(scores, replace(screen, q=q), Thresholds())
+    np.testing.assert_array_equal(found.table["auroc"], untested.table["auroc"])
+
+
+def test_coverage_counts_what_the_run_never_sees():
+    scores, screen = planted(6, specific=1.0)
+    half = replace(scores, responders=scores.responders[:200],
+                   layers={"hold": scores.layers["hold"][:, :200]})  # fmt: skip
+    found = measure(half, replace(screen, elsewhere=["FAR"]), Thresholds())
+    row = found.coverage.set_index("gene_id").loc[screen.perturbed[3]]
+    changed = screen.changed(0.05, 0)[3]
+    assert row["changed_genes"] == changed.sum()
+    assert row["changed_that_respond"] == changed[:200].sum()
+    assert row["recall_ceiling"] == pytest.approx(changed[:200].sum() / changed.sum())
+    far = found.coverage.set_index("gene_id").loc["FAR"]
+    assert (far["why_not"], far["cells_with_gene"]) == ("not knocked out in the run", 0)
+
+
+def test_nothing_is_said_from_nothing():
+    scores, screen = planted(7, specific=1.0)
+    strangers = replace(screen, perturbed=[f"Y{i}" for i in range(len(screen.perturbed))])
+    with pytest.raises(InputError, match="No perturbed gene of synthetic is knocked out"):
+        measure(scores, strangers, Thresholds())
+    with pytest.raises(InputError, match="has 300 changed and as many unchanged"):
+        measure(scores, screen, Thresholds(fewest_changed=300))
+    changed_only = replace(screen, q=np.where(screen.q <= 0.05, screen.q, np.nan))
+    with pytest.raises(InputError, match="--unlisted unchanged"):
+        measure(scores, changed_only, Thresholds())
+    two = replace(screen, perturbed=screen.perturbed[:2], q=screen.q[:2],
+                  log_fold_change=screen.log_fold_change[:2])  # fmt: skip
+    _, found = judged(scores, two)
+    assert found.verdict == TOO_FEW
+    assert np.isnan([found.auroc.low, found.increment.low, found.joint.value, found.joint_p]).all()
+    assert np.isnan(found.increment_p)
+
+
+def test_without_cells_only_the_mean_effect_is_a_baseline():
+    scores, screen = planted(8, specific=0.0)
+    measured = measure(replace(scores, in_cells=None), screen, Thresholds())
+    assert measured.baselines == [MEAN_EFFECT]
+    one = replace(scores, knocked_out=scores.knocked_out[:1], in_cells=None,
+                  layers={"hold": scores.layers["hold"][:1]})  # fmt: skip
+    _, found = judged(one, screen)
+    assert found.best is None
+    assert np.isnan(found.increment.value)
+    assert found.verdict == TOO_FEW
+    assert NOTHING_FOUND != TOO_FEW
