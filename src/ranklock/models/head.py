@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ranklock.errors import InputError
 from ranklock.models.checkpoint import checkpoint_folder, quiet_transformers
@@ -15,53 +15,68 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """One label of a classifier of cells, in float64.
+    """A classifier of cells, in float64.
 
     Attributes
     ----------
-    label
-        The label.
+    name
+        The checkpoint's.
+    labels
+        Its classes, in the order of their logits.
     pool_weight, pool_bias
         Of the pooler, a dense layer with tanh, shape (width, width) and (width,).
     weight, bias
-        Of the label's logit, shape (width,) and ().
+        Of the logits, shape (labels, width) and (labels,).
     """
 
-    label: str
+    name: str
+    labels: tuple[str, ...]
     pool_weight: Tensor
     pool_bias: Tensor
     weight: Tensor
     bias: Tensor
 
     def __call__(self, first: Tensor) -> Tensor:
-        """Logits of first tokens' states, shape (...), from shape (..., width)."""
+        """Logits of first tokens' states, shape (..., labels), from shape (..., width)."""
         pooled = (first.double() @ self.pool_weight.T + self.pool_bias).tanh()
-        return pooled @ self.weight + self.bias
+        return pooled @ self.weight.T + self.bias
+
+    def index(self, label: str) -> int:
+        """Place of a label among the logits.
+
+        Raises
+        ------
+        InputError
+            When the classifier has no such label.
+        """
+        if label not in self.labels:
+            raise InputError(
+                f"{self.name} has no label {label!r}; it has {', '.join(self.labels)}."
+            )
+        return self.labels.index(label)
 
 
-def load_head(name: str | Path, label: str, *, device: str = "cpu") -> Head:
+def load_head(name: str | Path, *, device: str = "cpu") -> Head:
     """Load the head of a fine-tuned checkpoint that classifies cells.
 
     Parameters
     ----------
     name
         As :func:`ranklock.load_model` takes it.
-    label
-        One of its labels.
     device
         Where to.
 
     Raises
     ------
     InputError
-        When the checkpoint is no classifier of cells, is damaged, or has no such label.
+        When the checkpoint is no classifier of cells, is damaged, or names two classes alike.
     """
     import torch
     from transformers import BertForSequenceClassification
 
     folder = checkpoint_folder(str(name))
     with quiet_transformers(folder):
-        whole, report = BertForSequenceClassification.from_pretrained(
+        classifier, report = BertForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, local_files_only=True,
             weights_only=True,
         )  # fmt: skip
@@ -71,14 +86,14 @@ def load_head(name: str | Path, label: str, *, device: str = "cpu") -> Head:
             f"{name} lacks {missing[0]}: it is no classifier of cells. Fine-tune it "
             "(BertForSequenceClassification), or ask about a state with --goal."
         )
-    labels = {str(text): int(index) for index, text in whole.config.id2label.items()}
-    if label not in labels:
-        raise InputError(f"{name} has no label {label!r}; it has {', '.join(labels)}.")
+    names = classifier.config.id2label
+    labels = tuple(str(names[row]) for row in sorted(names))
+    if len(set(labels)) < len(labels):
+        raise InputError(f"{name} gives several of its classes one name: {', '.join(labels)}.")
 
-    def put(tensor: Any) -> Tensor:
-        moved: Tensor = tensor.detach().to(device, torch.float64)
-        return moved
-
-    pool, out = whole.bert.pooler.dense, whole.classifier
-    row = labels[label]
-    return Head(label, put(pool.weight), put(pool.bias), put(out.weight[row]), put(out.bias[row]))
+    tensors: list[Tensor] = [
+        parameter.detach().to(device, torch.float64)
+        for layer in (classifier.bert.pooler.dense, classifier.classifier)
+        for parameter in (layer.weight, layer.bias)
+    ]
+    return Head(str(name), labels, *tensors)
