@@ -134,7 +134,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(call, place, tmp_path):
     negative = spoiled(place, "negative.h5ad", lambda x: x - 1)
     logged = spoiled(place, "logged.h5ad", np.log1p)
     cases = [
-        (call(gene="GENE333"), "Nearest: GENE3"),
+        (call(gene="GENE333"), "nearest: GENE3"),
         (call("--where", "cell_type=NK", "--cell", "1"), "1 lack it", "choose other cells"),
         (call(cells="empty.parquet"), "holds no cells"),
         (call(cells="empty.h5ad"), "not a readable .h5ad"),

@@ -100,7 +100,7 @@ def test_plans_without_writing(call, tmp_path):
     [
         (("--precision", "tf32"), 2, "cpu does not compute in tf32"),
         (("--read", "all"), 2, "none of genes, cell, both"),
-        (("--gene", "GENE999"), 3, "No gene named 'GENE999'"),
+        (("--gene", "GENE999"), 3, "'GENE999' (unknown"),
         (("--arms", "remove"), 2, "no arm 'remove'"),
         (("--threads", "0"), 2, "at least 1"),
     ],

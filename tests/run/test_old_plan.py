@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused_before_the_first_forward(model, monkeypatc
     absent = next(t for t in range(2, 62) if not any(t in genes for genes in cells.ranked))
     small = cells_of([5], vocabulary(300))
     for asked, message in (
-        ({"genes": ["GENE999"]}, "No gene named 'GENE999'.*Nearest"),
+        ({"genes": ["GENE999"]}, "'GENE999' .unknown; nearest"),
         ({"genes": [absent]}, "none of the 2 cells.*2 lack it"),
         ({"genes": []}, "No gene was named"),
         ({"genes": "GENE1"}, "genes is a list"),

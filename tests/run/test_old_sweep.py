@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused_before_the_first_forward(tmp_path, model, 
 
     monkeypatch.setattr("ranklock.engine.forward._attend", forward)
     for asked, message in (
-        ({"genes": ["GENE999"]}, "No gene named 'GENE999'"),
+        ({"genes": ["GENE999"]}, "'GENE999' .unknown"),
         ({"arms": ("remove",)}, "no arm 'remove'"),
         ({"precision": "tf32"}, "cpu does not compute in tf32"),
         ({"read": "everything"}, "none of genes, cell, both"),

@@ -11,10 +11,10 @@ import typer
 
 from ranklock.arms import ARMS, Arm, find_arms
 from ranklock.cli.options import stage
-from ranklock.errors import InputError
 
 if TYPE_CHECKING:
     from ranklock.cells import Cells
+    from ranklock.genes.vocabulary import Vocabulary
     from ranklock.models import Model
 
 
@@ -47,6 +47,7 @@ def read_inputs(
     """Read cells and model; what needs no cells is checked before: there may be a million."""
     from ranklock.cells import Selection, read_cells
     from ranklock.cells.selection import parse_conditions, parse_range
+    from ranklock.genes.names import require
     from ranklock.genes.vocabulary import read_vocabulary
     from ranklock.models import load_model
     from ranklock.models.checkpoint import check_vocabulary
@@ -65,8 +66,7 @@ def read_inputs(
     output_of_layer(loaded, layer)
     if known is not None:
         check_vocabulary(known, loaded)
-        for name in genes:
-            known.token(name)
+        require(genes, known)
     stage(f"Reading {cells.file}")
     chosen = read_cells(
         cells.file,
@@ -80,24 +80,21 @@ def read_inputs(
     return chosen, loaded
 
 
-def genes_of(named: Sequence[str] | None, listed: Path | None) -> list[str] | None:
-    """Genes named one by one and in a file, one a line; None when there are neither.
+def genes_of(
+    named: Sequence[str] | None,
+    listed: Path | None,
+    column: str | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> list[str] | None:
+    """Genes named one by one and in a file; None when there are neither.
 
-    Raises
-    ------
-    InputError
-        When the file cannot be read, or is empty.
+    Parameters are those of :func:`ranklock.genes.names.read_gene_list`.
     """
+    from ranklock.genes.names import read_gene_list
+
     genes = list(named or [])
     if listed is not None:
-        try:
-            lines = listed.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{listed} cannot be read as a list of genes ({error}).") from error
-        found = [line.split("#")[0].strip() for line in lines]
-        if not any(found):
-            raise InputError(f"{listed} names no gene; write one a line.")
-        genes += [gene for gene in found if gene]
+        genes += read_gene_list(listed, column, vocabulary)
     return genes or None
 
 

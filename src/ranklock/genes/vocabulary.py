@@ -5,11 +5,9 @@ Ensembl IDs inside, HGNC symbols for people, tokens only at the model's door.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
-import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ranklock.errors import InputError
+from ranklock.genes.names import SPECIAL_NAMES, Spellings, require, without_version
 from ranklock.genes.safe_pickle import read_pickled_dictionary
 
-PAD, MASK, CLS, EOS = "<pad>", "<mask>", "<cls>", "<eos>"
+PAD, MASK, CLS, EOS = SPECIAL_NAMES
 # As every dictionary that Geneformer has published holds them; <cls> and <eos> since V2.
 PAD_TOKEN, MASK_TOKEN, CLS_TOKEN, EOS_TOKEN = range(4)
-SPECIAL_NAMES = (PAD, MASK, CLS, EOS)
 
 _JSON_FORMAT = "ranklock-vocabulary"
 _JSON_VERSION = 1
@@ -130,8 +128,13 @@ class Vocabulary:
         gene = self.genes[token]
         return self.symbol_of_gene.get(gene, gene)
 
+    @cached_property
+    def spellings(self) -> Spellings:
+        """Names of genes in any case, those of genes without a token among them."""
+        return Spellings.of(self.tokens, self.symbols, self.canonical)
+
     def find(self, name: str) -> str | None:
-        """Gene that a name in a file stands for.
+        """Gene that a name in a file stands for, in exactly this case.
 
         Parameters
         ----------
@@ -143,7 +146,7 @@ class Vocabulary:
         -------
         The gene, or None when this vocabulary has no token for it.
         """
-        plain = re.sub(r"^(ENS\w+)\.\d+$", r"\1", name)
+        plain = without_version(name)
         for gene in (plain, self.canonical.get(plain), self.symbols.get(plain)):
             if gene is not None and gene in self.tokens:
                 return gene
@@ -154,46 +157,19 @@ class Vocabulary:
         return f"Vocabulary: {len(self.tokens)} genes and {special}, from {self.source}"
 
     def token(self, name: str | int) -> int:
-        """Token of a gene named by a person.
+        """Token of a gene named by a person; of several, :func:`ranklock.genes.names.require`.
 
         Parameters
         ----------
         name
-            A symbol, an Ensembl ID or a token.
+            A symbol or an Ensembl ID, in any case, or a token.
 
         Raises
         ------
         InputError
             When the vocabulary has no such gene; the message offers the nearest names.
         """
-        name = str(name).strip()
-        gene = self.find(name)
-        if gene is not None:
-            return self.tokens[gene]
-        if name.isdecimal():
-            token = int(name)
-            if token in self.genes:
-                return token
-            named = {value: key for key, value in self.special.items()}.get(token)
-            what = f"is {named}, not a gene" if named else "is not in this vocabulary"
-            raise InputError(f"Token {token} {what} ({self.source}).")
-        if name in self.symbols:
-            raise InputError(
-                f"{name} is {self.symbols[name]}, which this model was not trained on: "
-                f"{self.source} has no token for it."
-            )
-        if self.stand_in:
-            raise InputError(
-                f"{name!r} is not a token, and without a vocabulary genes have no other names; "
-                "name one (--vocabulary)."
-            )
-        raise InputError(f"No gene named {name!r} in {self.source}.{self._nearest(name)}")
-
-    def _nearest(self, name: str) -> str:
-        known = [symbol for symbol, gene in self.symbols.items() if gene in self.tokens]
-        folded = {candidate.upper(): candidate for candidate in (*self.tokens, *known)}
-        close = difflib.get_close_matches(name.upper(), folded, n=3, cutoff=0.6)
-        return f" Nearest: {', '.join(folded[match] for match in close)}." if close else ""
+        return require([name], self)[0]
 
 
 def token_vocabulary(largest_token: int, *, special_frame: bool) -> Vocabulary:
