@@ -28,7 +28,8 @@ AMBIGUOUS = "ambiguous"
 
 SPECIAL_NAMES = ("<pad>", "<mask>", "<cls>", "<eos>")
 
-# Headings of the columns in which tables keep genes, without what stands between words, most specific first.
+# Headings of the columns in which tables keep genes, most specific first; without what stands
+# between their words.
 GENE_HEADINGS = (
     "ensemblid", "ensemblgeneid", "ensembl", "genestableid", "geneid", "geneids", "featureid",
     "genesymbol", "genesymbols", "hgncsymbol", "symbol", "symbols", "genename", "genenames",
