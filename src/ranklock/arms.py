@@ -1,9 +1,9 @@
-"""Arms: the exact ways of expressing a knock-out, or a move to another rank, as model input.
+"""Arms: the exact ways of expressing a perturbation as model input.
 
 Every arm is two independent choices, an **edit** of the tokens and what happens to the
-**positions**; one arm also lets a gene in from below the input size. :func:`apply` (knock-outs) and
-:func:`apply_move` are the only places where they are carried out, :data:`ARMS` and
-:data:`MOVE_ARMS` the only places where they are listed.
+**positions**; one arm also lets a gene in from below the input size. :func:`apply` is the only
+place where they are carried out, :data:`KNOCK_OUT_ARMS` and :data:`MOVE_ARMS` the only places where
+they are listed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,21 @@ import numpy.typing as npt
 
 from ranklock.errors import InputError, OptionError
 from ranklock.genes.vocabulary import CLS, EOS, MASK, Vocabulary
+from ranklock.kinds import Kind
 
 NOT_RANKED = -1
+
+Integers = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+
+class Role(Enum):
+    """What an arm is for."""
+
+    WHOLE = "what people run today: the edit and the rank shift together"
+    EDIT = "the edit alone"
+    PLACEBO = "the rank shift alone"
+    CONTROL = "what any other gene in this place would do"
 
 
 class Edit(Enum):
@@ -47,6 +60,8 @@ class Arm:
     ----------
     name
         Name in commands and results.
+    role
+        What it is for.
     edit, positions
         The two choices.
     isolates
@@ -59,78 +74,118 @@ class Arm:
     """
 
     name: str
+    role: Role
     edit: Edit
     positions: Positions
     isolates: str
     backfill: bool = False
     runs_as: str | None = None
 
-
-ARMS: dict[str, Arm] = {
-    arm.name: arm
-    for arm in (
-        Arm("delete", Edit.REMOVE, Positions.RENUMBERED,
-            "Geneformer's knock-out: removal + rank shift"),
-        Arm("hold", Edit.REMOVE, Positions.HELD, "removal alone"),
-        Arm("attention-mask", Edit.HIDE, Positions.HELD,
-            "removal alone: the same as hold for every other gene", runs_as="hold"),
-        Arm("mask", Edit.MASK, Positions.HELD, 'removal + "some gene is here"'),
-        Arm("shift", Edit.NONE, Positions.RENUMBERED, "rank shift alone: the placebo"),
-        Arm("delete-backfill", Edit.REMOVE, Positions.RENUMBERED,
-            "Geneformer's knock-out, with the next gene let in below the cut", backfill=True),
-    )
-}  # fmt: skip
-
-MOVE_ARMS: dict[str, Arm] = {
-    arm.name: arm
-    for arm in (
-        Arm("move", Edit.MOVE, Positions.RENUMBERED,
-            "Geneformer's overexpression: the move + rank shift of the genes it passes"),
-        Arm("hold", Edit.MOVE, Positions.HELD, "the move alone"),
-        ARMS["shift"],
-    )
-}  # fmt: skip
-
-DECOMPOSITION_ARMS = ("hold", "shift", "delete")
-DEFAULT_ARMS = ("delete", "hold", "mask", "shift")
-DEFAULT_MOVE_ARMS = tuple(MOVE_ARMS)
-
-# The arm that is an edit and the rank shift together → what its edit is called. Its effects are
-# split between the two wherever `hold` and `shift` were run beside it.
-EDIT_OF_WHOLE = {"delete": "removal", "move": "move"}
+    @property
+    def computed_as(self) -> str:
+        """Name of the arm whose forwards are run for this one."""
+        return self.runs_as or self.name
 
 
-def whole_of(arms: Iterable[str]) -> str | None:
-    """Of some arms, the one whose effects the others decompose; None where they do not."""
-    names = set(arms)
-    return next((whole for whole in EDIT_OF_WHOLE if {"hold", "shift", whole} <= names), None)
+def _by_name(*arms: Arm) -> dict[str, Arm]:
+    return {arm.name: arm for arm in arms}
 
 
-def find_arms(names: Iterable[str], among: Mapping[str, Arm] = ARMS) -> tuple[Arm, ...]:
-    """Arms by name, each once, in the order given.
+_SHIFT = Arm("shift", Role.PLACEBO, Edit.NONE, Positions.RENUMBERED,
+             "rank shift alone: the placebo")  # fmt: skip
+
+KNOCK_OUT_ARMS: dict[str, Arm] = _by_name(
+    Arm("delete", Role.WHOLE, Edit.REMOVE, Positions.RENUMBERED,
+        "Geneformer's knock-out: removal + rank shift"),
+    Arm("hold", Role.EDIT, Edit.REMOVE, Positions.HELD, "removal alone"),
+    Arm("attention-mask", Role.EDIT, Edit.HIDE, Positions.HELD,
+        "removal alone: the same as hold for every other gene", runs_as="hold"),
+    Arm("mask", Role.EDIT, Edit.MASK, Positions.HELD, 'removal + "some gene is here"'),
+    _SHIFT,
+    Arm("delete-backfill", Role.WHOLE, Edit.REMOVE, Positions.RENUMBERED,
+        "Geneformer's knock-out, with the next gene let in below the cut", backfill=True),
+)  # fmt: skip
+
+MOVE_ARMS: dict[str, Arm] = _by_name(
+    Arm("move", Role.WHOLE, Edit.MOVE, Positions.RENUMBERED,
+        "Geneformer's overexpression: the move + rank shift of the genes it passes"),
+    Arm("hold", Role.EDIT, Edit.MOVE, Positions.HELD, "the move alone"),
+    _SHIFT,
+)  # fmt: skip
+
+# Every name that there is. Arms that knock-outs and moves both have share name and role.
+ARMS: dict[str, Arm] = MOVE_ARMS | KNOCK_OUT_ARMS
+DEFAULT_ARMS = {False: ("delete", "hold", "mask", "shift"), True: tuple(MOVE_ARMS)}
+
+
+def arms_of(kind: Kind) -> Mapping[str, Arm]:
+    """The arms that a kind of perturbation has."""
+    return MOVE_ARMS if kind.moves else KNOCK_OUT_ARMS
+
+
+def find_arms(names: Iterable[str] | None, kind: Kind) -> tuple[Arm, ...]:
+    """Of some arms, those that a kind of perturbation has, each once, in the order given.
 
     Parameters
     ----------
     names
-        Their names.
-    among
-        The arms there are: those of knock-outs, or :data:`MOVE_ARMS`.
+        Their names; the usual ones of the kind when None.
+    kind
+        What is done to genes.
 
     Raises
     ------
-    InputError
-        When there is no such arm, or none is asked for.
+    OptionError
+        When there is no such arm, or the kind has none of them.
     """
+    known = arms_of(kind)
+    if names is None:
+        names = DEFAULT_ARMS[kind.moves]
     if isinstance(names, str):
         raise OptionError(f"arms is a list; write arms=[{names!r}].")
-    arms = []
-    for name in dict.fromkeys(names):
-        if name not in among:
-            raise OptionError(f"There is no arm {name!r}; there are: {', '.join(among)}.")
-        arms.append(among[name])
+    asked = list(dict.fromkeys(names))
+    for name in asked:
+        if name not in ARMS:
+            raise OptionError(f"There is no arm {name!r}; there are: {', '.join(ARMS)}.")
+    arms = tuple(known[name] for name in asked if name in known)
     if not arms:
-        raise OptionError(f"No arm was asked for; there are: {', '.join(among)}.")
-    return tuple(arms)
+        named = ", ".join(asked) or "none"
+        raise OptionError(
+            f"No arm of {kind.name} was asked for ({named}); it has: {', '.join(known)}."
+        )
+    return arms
+
+
+def role_of(name: str) -> Role:
+    """Role of an arm by its name."""
+    return ARMS[name].role
+
+
+def edit_arm(arms: Iterable[str]) -> str | None:
+    """Of some arms the one that is the edit alone, nothing in its place; None where none is."""
+    names = [name for name in ARMS if name in set(arms)]
+    alone = [n for n in names if role_of(n) is Role.EDIT and ARMS[n].edit is not Edit.MASK]
+    return min(alone, key=lambda name: ARMS[name].runs_as is not None, default=None)
+
+
+def whole_arm(arms: Iterable[str]) -> str | None:
+    """Of some arms the one that people run today; None where none is."""
+    names = set(arms)
+    wholes = (n for n in ARMS if n in names and role_of(n) is Role.WHOLE and not ARMS[n].backfill)
+    return next(wholes, None)
+
+
+def placebo_arm(arms: Iterable[str]) -> str | None:
+    """Of some arms the one that is the rank shift alone; None where none is."""
+    names = set(arms)
+    return next((n for n in ARMS if n in names and role_of(n) is Role.PLACEBO), None)
+
+
+def decomposed_arm(arms: Iterable[str]) -> str | None:
+    """Of some arms the one whose effects the edit and the placebo beside it decompose, or None."""
+    names = list(arms)
+    complete = edit_arm(names) is not None and placebo_arm(names) is not None
+    return whole_arm(names) if complete else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +205,10 @@ class ModelInput:
         tokens, and for a gene that was let in by backfill or inserted by a move.
     """
 
-    tokens: npt.NDArray[np.int32]
-    positions: npt.NDArray[np.int32]
-    visible: npt.NDArray[np.bool_]
-    ranks: npt.NDArray[np.int32]
+    tokens: Integers
+    positions: Integers
+    visible: Bools
+    ranks: Integers
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -165,28 +220,47 @@ class ModelInput:
         )
 
 
+@dataclass(frozen=True)
+class Change:
+    """A perturbation in one cell.
+
+    Attributes
+    ----------
+    tokens
+        The genes that are perturbed together, in the order named.
+    ranks
+        Where each stands in the input; ``NOT_RANKED`` for one that it lacks.
+    to_ranks
+        Rank that each goes to; empty for a knock-out.
+    """
+
+    tokens: tuple[int, ...]
+    ranks: tuple[int, ...]
+    to_ranks: tuple[int, ...] = ()
+
+    @property
+    def inserted(self) -> int:
+        """How many genes are put into the input that it lacked."""
+        return sum(rank == NOT_RANKED for rank in self.ranks)
+
+
 def capacity(input_size: int, *, special_frame: bool) -> int:
     """How many genes fit into the input: special tokens stand inside the cut."""
     return input_size - 2 if special_frame else input_size
 
 
-def baseline(
-    ranked: npt.NDArray[np.int32], input_size: int, vocabulary: Vocabulary, *, special_frame: bool
-) -> ModelInput:
+def baseline(genes: Integers, vocabulary: Vocabulary, *, special_frame: bool) -> ModelInput:
     """Input of the unperturbed cell.
 
     Parameters
     ----------
-    ranked
-        Tokens of the cell's genes, highest rank first, uncut.
-    input_size
-        Number of positions that the model has.
+    genes
+        Tokens of the genes that the model is shown, highest rank first.
     vocabulary
         Where ``<cls>`` and ``<eos>`` come from.
     special_frame
         Whether the genes stand between them.
     """
-    genes = ranked[: capacity(input_size, special_frame=special_frame)]
     ranks = np.arange(len(genes))
     tokens = genes
     if special_frame:
@@ -215,23 +289,92 @@ def check_tokens(arm: Arm, vocabulary: Vocabulary) -> None:
         )
 
 
+def perturbed_tokens(cell: ModelInput, change: Change) -> Bools:
+    """Which tokens of an unperturbed cell are perturbed, shape (length,).
+
+    Raises
+    ------
+    InputError
+        When a rank is not one of the cell's, or stands for another gene.
+    """
+    present = [rank for rank in change.ranks if rank != NOT_RANKED]
+    perturbed: Bools = np.isin(cell.ranks, present)
+    if perturbed.sum() != len(present) or len(set(present)) != len(present):
+        raise InputError(f"Ranks {present} are not all ranks of this cell.")
+    if set(cell.tokens[perturbed].tolist()) != {
+        token for token, rank in zip(change.tokens, change.ranks, strict=True) if rank != NOT_RANKED
+    }:
+        raise InputError(f"Ranks {present} hold other genes than {list(change.tokens)}.")
+    return perturbed
+
+
+def ranks_after(cell: ModelInput, change: Change) -> Integers:
+    """Ranks that a move leaves the tokens of a cell at.
+
+    Parameters
+    ----------
+    cell
+        The unperturbed cell, from :func:`baseline`.
+    change
+        The move.
+
+    Returns
+    -------
+    Shape (length,). The genes that are not moved fill the other ranks in the order that they have.
+    ``NOT_RANKED`` for special tokens.
+
+    Raises
+    ------
+    InputError
+        When two genes go to one rank, or one goes beyond the end.
+    """
+    genes = cell.ranks != NOT_RANKED
+    moved = perturbed_tokens(cell, change)
+    length = int(genes.sum()) + change.inserted
+    taken = np.array(change.to_ranks, dtype=np.int64)
+    inside = ((taken >= 0) & (taken < length)).all()
+    if not len(taken) or len(np.unique(taken)) != len(taken) or not inside:
+        raise InputError(f"Ranks {taken.tolist()} are not ranks of their own among {length} genes.")
+    after = cell.ranks.copy()
+    after[genes & ~moved] = np.setdiff1d(np.arange(length), taken)
+    to = dict(zip(change.tokens, change.to_ranks, strict=True))
+    after[moved] = [to[token] for token in cell.tokens[moved].tolist()]
+    return after
+
+
+def rank_shift(cell: ModelInput, change: Change) -> Integers:
+    """How far every token makes way for a perturbation, shape (length,).
+
+    In ranks, downwards positive: knock-outs lift what stands below, moves shift what they pass.
+    Zero for the perturbed genes of a move themselves.
+    """
+    perturbed = perturbed_tokens(cell, change)
+    if not change.to_ranks:
+        return (perturbed.astype(np.int32) - np.cumsum(perturbed)).astype(np.int32)
+    genes = cell.ranks != NOT_RANKED
+    shift = np.where(genes & ~perturbed, ranks_after(cell, change) - cell.ranks, 0)
+    behind = ~genes & (np.cumsum(genes) == genes.sum()) & (np.arange(len(cell)) > 0)  # <eos>
+    shift[behind] = change.inserted
+    return shift.astype(np.int32)
+
+
 def apply(
     arm: Arm,
     cell: ModelInput,
-    knocked_out: Sequence[int],
+    change: Change,
     vocabulary: Vocabulary,
     next_genes: Sequence[int] = (),
 ) -> ModelInput:
-    """Input of a cell with genes knocked out, under one arm.
+    """Input of a perturbed cell, under one arm.
 
     Parameters
     ----------
     arm
-        The arm.
+        The arm, of the kind of perturbation that this is.
     cell
         The unperturbed cell, from :func:`baseline`.
-    knocked_out
-        Ranks of the genes to knock out, together.
+    change
+        What is done to it.
     vocabulary
         Where ``<mask>`` comes from.
     next_genes
@@ -239,23 +382,21 @@ def apply(
 
     Returns
     -------
-    The perturbed input. Genes keep the rank that they had in the unperturbed cell.
+    The perturbed input. Genes keep the rank that they had in the unperturbed cell. A model knows
+    the order of its tokens by their positions alone, so moved genes stay in their place in the
+    sequence, and inserted ones stand at its end.
 
     Raises
     ------
     InputError
-        When a rank is not one of the cell's, or the vocabulary has no ``<mask>`` and it is needed.
+        When a rank is not one of the cell's, a move goes beyond its end, or the vocabulary has no
+        ``<mask>`` and it is needed.
     """
-    ranks = np.unique(np.asarray(knocked_out, dtype=np.int64))
-    perturbed = np.isin(cell.ranks, ranks)
-    if not len(ranks) or perturbed.sum() != len(ranks):
-        raise InputError(f"Ranks {list(knocked_out)} are not all ranks of this cell.")
-
+    perturbed = perturbed_tokens(cell, change)
     changed = cell
     if arm.positions is Positions.RENUMBERED:
-        # Each token moves up by the number of knocked-out genes before it in the sequence.
-        before: npt.NDArray[np.int_] = np.cumsum(perturbed) - perturbed
-        changed = replace(changed, positions=(cell.positions - before).astype(np.int32))
+        positions = cell.positions + rank_shift(cell, change)
+        changed = replace(cell, positions=positions.astype(np.int32))
     match arm.edit:
         case Edit.REMOVE:
             changed = changed.take(~perturbed)
@@ -265,9 +406,32 @@ def apply(
             check_tokens(arm, vocabulary)
             tokens = np.where(perturbed, vocabulary.special[MASK], cell.tokens)
             changed = replace(changed, tokens=tokens.astype(np.int32))
+        case Edit.MOVE:
+            changed = _moved(changed, cell, change, perturbed)
         case Edit.NONE:
             pass
-    return _let_in(changed, next_genes[: len(ranks)]) if arm.backfill else changed
+    return _let_in(changed, next_genes[: len(change.tokens)]) if arm.backfill else changed
+
+
+def _moved(
+    changed: ModelInput, cell: ModelInput, change: Change, perturbed: Bools
+) -> ModelInput:
+    """Give moved genes their new positions, and put inserted ones behind all others."""
+    first = int(len(cell) > 0 and cell.ranks[0] == NOT_RANKED)  # behind <cls>
+    after = ranks_after(cell, change)
+    positions = np.where(perturbed, after + first, changed.positions)
+    changed = replace(changed, positions=positions.astype(np.int32))
+    inserted = [k for k, rank in enumerate(change.ranks) if rank == NOT_RANKED]
+    if not inserted:
+        return changed
+    return ModelInput(
+        np.append(changed.tokens, [change.tokens[k] for k in inserted]).astype(np.int32),
+        np.append(changed.positions, [first + change.to_ranks[k] for k in inserted]).astype(
+            np.int32
+        ),
+        np.append(changed.visible, np.ones(len(inserted), dtype=bool)),
+        np.append(changed.ranks, np.full(len(inserted), NOT_RANKED)).astype(np.int32),
+    )
 
 
 def _let_in(cell: ModelInput, genes: Sequence[int]) -> ModelInput:
@@ -285,98 +449,3 @@ def _let_in(cell: ModelInput, genes: Sequence[int]) -> ModelInput:
         visible=np.insert(cell.visible, end, np.ones(len(genes), dtype=bool)),
         ranks=np.insert(cell.ranks, end, np.full(len(genes), NOT_RANKED)).astype(np.int32),
     )
-
-
-def ranks_after(cell: ModelInput, to: Mapping[int, int]) -> npt.NDArray[np.int32]:
-    """Ranks that a move leaves the tokens of a cell at.
-
-    Parameters
-    ----------
-    cell
-        The unperturbed cell, from :func:`baseline`.
-    to
-        Token of each gene that is moved, or inserted where the cell lacks it → the rank it goes to.
-
-    Returns
-    -------
-    Shape (length,). The genes that are not moved fill the other ranks in the order that they have.
-    After an insertion the last of them may exceed the cell's genes by the number of genes inserted.
-    ``NOT_RANKED`` for special tokens.
-
-    Raises
-    ------
-    InputError
-        When two genes go to one rank, or one goes beyond the end.
-    """
-    genes = cell.ranks != NOT_RANKED
-    moved = genes & np.isin(cell.tokens, list(to))
-    length = int(genes.sum()) + len(to) - int(moved.sum())
-    taken = np.array(list(to.values()), dtype=np.int64)
-    if not len(taken) or len(np.unique(taken)) != len(taken) or not _within(taken, length):
-        raise InputError(f"Ranks {taken.tolist()} are not ranks of their own among {length} genes.")
-    after = cell.ranks.copy()
-    after[genes & ~moved] = np.setdiff1d(np.arange(length), taken)
-    after[moved] = [to[token] for token in cell.tokens[moved].tolist()]
-    return after
-
-
-def apply_move(arm: Arm, cell: ModelInput, to: Mapping[int, int], most: int) -> ModelInput:
-    """Input of a cell with genes moved to other ranks, or inserted there, under one arm.
-
-    Parameters
-    ----------
-    arm
-        One of :data:`MOVE_ARMS`.
-    cell, to
-        As :func:`ranks_after` takes them.
-    most
-        How many genes fit into the input, from :func:`capacity`.
-
-    Returns
-    -------
-    The perturbed input. A model knows the order of its tokens by their positions alone, so they
-    stay in the order of the unperturbed cell (inserted ones stand at the end) and only positions
-    change. What is moved beyond the last position falls out.
-
-    Raises
-    ------
-    InputError
-        As :func:`ranks_after`, or when a gene goes beyond the input.
-    """
-    after = ranks_after(cell, to)
-    if not _within(np.array(list(to.values())), most):
-        raise InputError(f"Ranks {list(to.values())} are not all within the input of {most} genes.")
-    genes = cell.ranks != NOT_RANKED
-    named = genes & np.isin(cell.tokens, list(to))
-    goes = np.zeros(len(cell), dtype=bool)
-    if arm.edit is Edit.MOVE:
-        goes |= named
-    if arm.positions is Positions.RENUMBERED:
-        goes |= genes & ~named
-    # Rank and position of a gene differ by the special tokens before it, which do not move.
-    positions = np.where(goes, cell.positions + after - cell.ranks, cell.positions)
-    inserted = [token for token in to if token not in set(cell.tokens[named].tolist())]
-    if arm.positions is Positions.RENUMBERED:
-        count = int(genes.sum())
-        behind = ~genes & (np.cumsum(genes) == count) & (np.arange(len(cell)) > 0)  # <eos>
-        positions[behind] += min(count + len(inserted), most) - count
-    changed = replace(cell, positions=positions.astype(np.int32)).take(~(goes & (after >= most)))
-    if arm.edit is not Edit.MOVE or not inserted:
-        return changed
-    first = int(cell.ranks[0] == NOT_RANKED) if len(cell) else 0
-    extra = ModelInput(
-        tokens=np.array(inserted, dtype=np.int32),
-        positions=np.array([first + to[token] for token in inserted], dtype=np.int32),
-        visible=np.ones(len(inserted), dtype=bool),
-        ranks=np.full(len(inserted), NOT_RANKED, dtype=np.int32),
-    )
-    return ModelInput(
-        *(
-            np.concatenate([getattr(part, name) for part in (changed, extra)])
-            for name in ("tokens", "positions", "visible", "ranks")
-        )
-    )
-
-
-def _within(ranks: npt.NDArray[np.int_], length: int) -> bool:
-    return bool(((ranks >= 0) & (ranks < length)).all())

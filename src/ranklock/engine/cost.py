@@ -13,11 +13,8 @@ from ranklock.arms import Arm, Edit, Positions
 from ranklock.engine.batches import usual_batch_size
 from ranklock.engine.blocks import WORTH_TRIMMING, sharing_groups
 from ranklock.engine.first_layer import SCORES_AT_ONCE, shares
-from ranklock.estimates.attention import SCORES_ON_CPU, SCORES_ON_GPU
 from ranklock.models import Model
 from ranklock.models.precision import stored_as
-
-PROBES_AT_ONCE = 8  # numbers that share a forward when responders are many
 
 # On a CPU: torch, transformers and the rest once imported, and what the C library's heap keeps of
 # arrays that were freed. benchmarks/growth.py prints what is used.
@@ -88,41 +85,6 @@ def _group_flop(model: Model, arm: Arm, block: BlockShape, depth: int) -> int:
     return once + block.knockouts * (first + rest)
 
 
-def screen_flop(model: Model, tokens: int, rows: int, depth: int, numbers: int) -> int:
-    """Operations of screening one cell: a forward, and one pass back for all numbers together.
-
-    Parameters
-    ----------
-    model
-        The model.
-    tokens, rows
-        Tokens of the cell, and how many of them are read.
-    depth
-        Layers to run; at least one.
-    numbers
-        Numbers that are differentiated: one, or as many as there are probes. Eight probes share a
-        forward.
-
-    Notes
-    -----
-    What :mod:`ranklock.estimates.attention` multiplies for q queries and n keys of width d: the
-    scores once more, 2qnd; of each number the derivatives by values, 2qnd, by scores, queries and
-    keys, 6qnd (not in the first layer), the removal, 2qnd, and for both what queries of h heads
-    have in common, 4qnh; and what each key writes, 2nd².
-    """
-    d, h = model.width, model.heads
-    shared = -(-numbers // PROBES_AT_ONCE)
-    total = shared * forward_flop(model, tokens, rows, depth)
-    for layer in range(depth):
-        queries = rows if layer == depth - 1 else tokens
-        total += (shared + numbers) * _after_attention(model, queries)
-        total += (shared * 2 + numbers * 4) * queries * tokens * d
-        total += numbers * 4 * queries * tokens * h + shared * 2 * tokens * d * d
-        if layer:
-            total += numbers * (6 * queries * tokens * d + 2 * (queries + 2 * tokens) * d * d)
-    return total
-
-
 def peak_memory(
     model: Model,
     arms: Iterable[Arm],
@@ -153,24 +115,6 @@ def peak_memory(
             activations += 8 * knockouts * block.tokens * own * model.heads
     libraries = _LIBRARIES + _HEAP if model.device == "cpu" else 0
     return libraries + weights + original + activations + readout + shared + 12 * SCORES_AT_ONCE
-
-
-def screen_memory(model: Model, tokens: int, depth: int, numbers: int, precision: str) -> int:
-    """Bytes that screening a cell needs on the device, weights and libraries included.
-
-    An estimate from above: what is kept of the forward in every layer, and of each number what one
-    layer of the pass back holds together.
-    """
-    size = int(stored_as(precision).itemsize)
-    weights: int = size * sum(p.numel() for p in model.encoder.parameters())
-    original = 0 if size == 4 else 2 * weights
-    kept = depth * tokens * 6 * model.width * size
-    together = min(numbers, PROBES_AT_ONCE)
-    back = together * tokens * (14 * model.width + 4 * model.feed_forward) * size
-    finish = tokens * (8 * model.width + 4 * model.feed_forward) * size
-    scores = 6 * SCORES_ON_CPU if model.device == "cpu" else 6 * SCORES_ON_GPU
-    libraries = _LIBRARIES + _HEAP if model.device == "cpu" else 0
-    return libraries + weights + original + kept + back + finish + scores * size
 
 
 def _first_layer_sizes(arm: Arm, block: BlockShape) -> tuple[int, int]:

@@ -136,9 +136,14 @@ def first_layer(encoder: Encoder, inputs: Sequence[ModelInput]) -> FirstLayer:
     return FirstLayer(encoder, embedded, put(pairs), own if shared else token_ids.shape[1], shared)
 
 
+def worth_sharing(inputs: int) -> bool:
+    """Whether so many inputs of one cell may pay for what is computed once for all of them."""
+    return inputs >= _FEWEST_INPUTS
+
+
 def shares(inputs: int, own: int, length: int) -> bool:
     """Whether sharing the first layer is faster than computing it for each input."""
-    return inputs >= _FEWEST_INPUTS and own <= _MOST_OWN * length
+    return worth_sharing(inputs) and own <= _MOST_OWN * length
 
 
 def _share(encoder: Encoder, embedded: Tensor, common: Tensor, own: Tensor) -> _Shared:

@@ -28,11 +28,14 @@ class Stretch:
         How many there are, and tokens of each.
     visible
         Which tokens can be attended to, shape (inputs, 1, 1, length); None when all can.
+    read
+        Rows that are read of each, where the last layer computes no others.
     """
 
     inputs: int
     length: int
     visible: Tensor | None = None
+    read: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +50,20 @@ class Packed:
         How they fall into inputs.
     starts
         Row of each input's first token, in the order in which the inputs were given.
+    order
+        Index of each input, in the order in which they stand.
     """
 
     tokens: Tensor
     positions: Tensor
     stretches: tuple[Stretch, ...]
     starts: Indices
+    order: Indices
 
 
-def pack(inputs: Sequence[ModelInput], device: torch.device) -> Packed:
+def pack(
+    inputs: Sequence[ModelInput], device: torch.device, read: Sequence[int] | None = None
+) -> Packed:
     """Put inputs one after another, equal lengths together.
 
     Parameters
@@ -64,26 +72,31 @@ def pack(inputs: Sequence[ModelInput], device: torch.device) -> Packed:
         At least one input; none may be empty.
     device
         Where to.
+    read
+        Rows that are read of each input; those that read as many stand together.
     """
 
-    def kind(index: int) -> tuple[int, bool]:
-        return len(inputs[index]), bool(inputs[index].visible.all())
+    def shape(index: int) -> tuple[int, bool, int]:
+        rows = 0 if read is None else read[index]
+        return len(inputs[index]), bool(inputs[index].visible.all()), rows
 
-    order = sorted(range(len(inputs)), key=kind)
+    order = sorted(range(len(inputs)), key=shape)
     stretches = []
-    for (length, all_visible), members in groupby(order, key=kind):
-        mine = list(members)
-        hidden = None if all_visible else np.stack([inputs[i].visible for i in mine])
-        visible = None if hidden is None else torch.from_numpy(hidden)[:, None, None].to(device)
-        stretches.append(Stretch(len(mine), length, visible))
+    for (length, all_visible, rows), members in groupby(order, key=shape):
+        indices = list(members)
+        visible = None
+        if not all_visible:
+            hidden = np.stack([inputs[i].visible for i in indices])
+            visible = torch.from_numpy(hidden)[:, None, None].to(device)
+        stretches.append(Stretch(len(indices), length, visible, rows))
     starts = np.zeros(len(inputs), dtype=np.int64)
     starts[order] = np.cumsum([0, *(len(inputs[i]) for i in order[:-1])])
 
     def put(name: str) -> Tensor:
-        whole = np.concatenate([getattr(inputs[i], name) for i in order])
-        return torch.from_numpy(whole.astype(np.int64)).to(device)
+        joined = np.concatenate([getattr(inputs[i], name) for i in order])
+        return torch.from_numpy(joined.astype(np.int64)).to(device)
 
-    return Packed(put("tokens"), put("positions"), tuple(stretches), starts)
+    return Packed(put("tokens"), put("positions"), tuple(stretches), starts, np.array(order))
 
 
 class Attention(Protocol):
@@ -146,8 +159,8 @@ def run_layers(
     layers
         The layers to run.
     rows
-        Rows of the output that are read, the same number for every input, input by input; the
-        last layer computes no others. All when None.
+        Rows of the output that are read, input by input as they stand, as many of each as its
+        stretch says; the last layer computes no others. All when None.
     attend
         What attention is.
 
@@ -157,7 +170,7 @@ def run_layers(
     """
     for index, layer in enumerate(layers[: len(layers) if rows is None else -1]):
         projected = torch.split(layer.project(states), encoder.width, dim=1)
-        attended = _attend(encoder, projected, stretches, None, attend, index)
+        attended = _attend(encoder, projected, stretches, attend, index, trimmed=False)
         states = layer.finish(states, attended)
     if rows is None:
         return states
@@ -167,7 +180,7 @@ def run_layers(
     queries = last.project_queries(read)
     keys, values = torch.split(last.project_keys_values(states), encoder.width, dim=1)
     attended = _attend(
-        encoder, (queries, keys, values), stretches, len(rows), attend, len(layers) - 1
+        encoder, (queries, keys, values), stretches, attend, len(layers) - 1, trimmed=True
     )
     return last.finish(read, attended)
 
@@ -176,26 +189,26 @@ def _attend(
     encoder: Encoder,
     projected: Sequence[Tensor],
     stretches: Sequence[Stretch],
-    read: int | None,
     attend: Attention,
     layer: int,
+    *,
+    trimmed: bool,
 ) -> Tensor:
     """Attention of each input to itself, shape (query rows, width)."""
     queries, keys, values = projected
-    per_input = None if read is None else read // sum(s.inputs for s in stretches)
     out = []
     at_query = at_key = 0
+
+    def heads(rows: Tensor, start: int, inputs: int, length: int) -> Tensor:
+        stretch_rows = rows[start : start + inputs * length]
+        return stretch_rows.view(inputs, length, encoder.heads, -1).transpose(1, 2)
+
     for index, stretch in enumerate(stretches):
-        asked = stretch.length if per_input is None else per_input
-
-        def heads(rows: Tensor, start: int, length: int, inputs: int = stretch.inputs) -> Tensor:
-            mine = rows[start : start + inputs * length]
-            return mine.view(inputs, length, encoder.heads, -1).transpose(1, 2)
-
+        asked = stretch.read if trimmed else stretch.length
         attended = attend(
-            heads(queries, at_query, asked),
-            heads(keys, at_key, stretch.length),
-            heads(values, at_key, stretch.length),
+            heads(queries, at_query, stretch.inputs, asked),
+            heads(keys, at_key, stretch.inputs, stretch.length),
+            heads(values, at_key, stretch.inputs, stretch.length),
             stretch.visible,
             layer,
             index,

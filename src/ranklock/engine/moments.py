@@ -2,23 +2,22 @@
 
 An embedding has some hundred numbers, and every effect of it is made of a handful of inner
 products: of the baseline x and of the displacements δ under each arm. Embeddings stay on the
-device; these come back, and :mod:`ranklock.effects.moments` makes effects of them.
+device; these come back, and :mod:`ranklock.effects` makes effects of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
-from ranklock.arms import DECOMPOSITION_ARMS
+from ranklock.arms import ARMS, Edit, decomposed_arm, edit_arm, placebo_arm
 
 Numbers = npt.NDArray[np.float64]
-CROSSED = tuple(combinations(DECOMPOSITION_ARMS, 2))
-MASK_AND_HOLD = ("hold", "mask")  # the same removal, with and without a token in the gap
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +33,13 @@ class Moments:
     moved
         Arm → ‖δ‖².
     crossed
-        Pair of arms → ⟨δ, δ'⟩: those in ``CROSSED`` where all three arms of the decomposition
-        were run, and ``MASK_AND_HOLD`` where both were.
+        Pair of arms → ⟨δ, δ'⟩: those of :func:`crossed_pairs`.
     """
 
     squared: Numbers
     along: Mapping[str, Numbers]
     moved: Mapping[str, Numbers]
-    crossed: Mapping[tuple[str, str], Numbers]
+    crossed: Mapping[Pair, Numbers]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +51,34 @@ class StateMoments:
     squared
         ‖g‖², shape (states,).
     before
-        ⟨x, g⟩ of the baseline, shape (knock-outs, states).
+        ⟨x, g⟩ of the baseline, shape (tasks, states).
     along
-        Arm → ⟨δ, g⟩, shape (knock-outs, states).
+        Arm → ⟨δ, g⟩, shape (tasks, states).
     """
 
     squared: Numbers
     before: Numbers
     along: Mapping[str, Numbers]
+
+
+def decomposition_arms(arms: Iterable[str]) -> tuple[str, str, str] | None:
+    """Names of the edit, the placebo and the whole, where all three are there."""
+    names = list(arms)
+    edit, placebo, whole = edit_arm(names), placebo_arm(names), decomposed_arm(names)
+    return None if whole is None or edit is None or placebo is None else (edit, placebo, whole)
+
+
+def masking_pair(arms: Iterable[str]) -> Pair | None:
+    """Names of the arm that removes a gene and of the one that puts a token in its place."""
+    names = list(arms)
+    edit = edit_arm(names)
+    mask = next((name for name in names if ARMS[name].edit is Edit.MASK), None)
+    return None if edit is None or mask is None else (edit, mask)
+
+
+def crossed_pairs(arms: Iterable[str]) -> tuple[Pair, ...]:
+    """Pairs of arms whose displacements are multiplied with each other."""
+    names = list(arms)
+    pairs = list(combinations(decomposition_arms(names) or (), 2))
+    masking = masking_pair(names)
+    return tuple(pairs + [masking] * (masking is not None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,103 +10,332 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ranklock.engine.moments import CROSSED, MASK_AND_HOLD, Moments, StateMoments
+from ranklock.engine.moments import Moments, Numbers, StateMoments, crossed_pairs
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """Inner products of some knock-outs in one cell.
+class Baseline:
+    """Embeddings of an unperturbed cell, in float64, on the device.
 
     Attributes
     ----------
     genes
-        Of each responder, shape (knock-outs, responders); the knocked-out gene's own are zero.
-    cell
-        Of the cell embedding, shape (knock-outs,); None when it is not read.
-    states
-        Of the cell embedding with those of states; None when there are none.
+        Of the responders, shape (responders, width).
+    first
+        Of ``<cls>``, shape (width,), where that is the cell embedding.
+    mean
+        Mean over all genes, shape (width,), where it is read.
     logits
-        Arm → change of a classifier's logit, shape (knock-outs,); None when there is none.
+        Of a classifier, shape (labels,), where there is one.
+    """
+
+    genes: Tensor
+    first: Tensor | None
+    mean: Tensor | None
+    logits: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class ReadStates:
+    """What was read of inputs under one arm; as of :class:`Baseline`, inputs one after another."""
+
+    genes: Tensor
+    first: Tensor | None
+    totals: Tensor | None
+    logits: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Consecutive tasks of a batch that are of one cell.
+
+    Attributes
+    ----------
+    baseline
+        The unperturbed cell.
+    responders
+        How many there are.
+    perturbed
+        Of each task, which responders are perturbed genes: they are no responders of it.
+    states
+        Embeddings of states, shape (states, width); None where none are read.
+    """
+
+    baseline: Baseline
+    responders: int
+    perturbed: Sequence[npt.NDArray[np.int64]]
+    states: Numbers | None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Inner products of some tasks in one cell.
+
+    Attributes
+    ----------
+    genes
+        Of each responder, shape (tasks, responders); the perturbed genes' own are zero.
+    cell
+        Of the cell embedding without the perturbed genes, shape (tasks,); None when it is not read.
+    states
+        Of that with the embeddings of states; None when there are none.
+    cell_with_all, states_with_all
+        The same of the mean over all gene tokens of each input; None when it is not read.
+    logits_before, logits
+        Of a classifier, shape (labels,), and arm → shape (tasks, labels); None without one.
     """
 
     genes: Moments
-    cell: Moments | None
+    cell: Moments | None = None
     states: StateMoments | None = None
-    logits: Mapping[str, npt.NDArray[np.float64]] | None = None
+    cell_with_all: Moments | None = None
+    states_with_all: StateMoments | None = None
+    logits_before: Numbers | None = None
+    logits: Mapping[str, Numbers] | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.genes.moved.values())))
 
 
 def measure(
-    before: Tensor,
-    after: Mapping[str, Tensor],
-    knocked_out: npt.NDArray[np.int64],
-    cell: tuple[Tensor, Mapping[str, Tensor]] | None,
-    *,
-    cell_is_mean: bool,
-    states: Tensor | None = None,
-) -> Measured:
+    segments: Sequence[Segment], after: Mapping[str, ReadStates], *, cell: bool, mean: bool
+) -> list[Measured]:
     """Inner products of the displacements of responders and of the cell embedding.
 
     Parameters
     ----------
-    before
-        Embeddings of the responders at baseline, in float64, shape (responders, width).
+    segments
+        The tasks of a batch, cell by cell.
     after
-        Arm → the same after each knock-out, shape (knock-outs, responders, width).
-    knocked_out
-        Which responder each knock-out is; -1 when it is none of them. What stands in its place in
-        ``after`` is not looked at.
+        Arm → what was read after each task.
     cell
-        Embedding of ``<cls>`` at baseline, shape (width,), and of each arm's, shape (knock-outs,
-        width), when that is the cell embedding.
-    cell_is_mean
-        Whether the mean over responders is.
-    states
-        Embeddings of states that the cell embedding may move towards, in float64, shape (states,
-        width).
+        Whether the cell embedding is read.
+    mean
+        Whether that is the mean over responders.
     """
-    index = torch.from_numpy(knocked_out).to(before.device)
-    itself = torch.nonzero(index >= 0).squeeze(1)
+    index = _Index.of(segments, next(iter(after.values())).genes.device)
+    before = torch.cat([segment.baseline.genes for segment in segments])
+    spread = before[index.before_of_row]
     deltas = {}
-    for arm, moved in after.items():
-        delta = moved - before
-        delta[itself, index[itself]] = 0.0
+    for arm, read in after.items():
+        delta = read.genes.double() - spread
+        delta[index.perturbed_rows] = 0.0
         deltas[arm] = delta
-    genes = _moments(before, deltas)
-    start = ends = None
-    if cell is not None:
-        at_baseline, after_all = cell
-        start = at_baseline.expand(len(index), -1)
-        ends = {arm: end.double() - at_baseline for arm, end in after_all.items()}
-    elif cell_is_mean:
-        others = (before.shape[0] - (index >= 0).double())[:, None]
-        own = torch.zeros(len(index), before.shape[1], dtype=before.dtype, device=before.device)
-        own[itself] = before[index[itself]]
-        start = (before.sum(0) - own) / others
-        ends = {arm: delta.sum(1) / others for arm, delta in deltas.items()}
-    if start is None or ends is None:
-        return Measured(genes, None)
-    approach = None if states is None else _state_moments(start, ends, states)
-    return Measured(genes, _moments(start, ends), approach)
+    squared = (before * before).sum(-1)[index.before_of_row]
+    genes = _moments(spread, deltas, squared)
+    of_cell = with_all = None
+    if mean:
+        spread[index.perturbed_rows] = 0.0
+        start = index.sums(spread) / index.counts
+        of_cell = (start, {arm: index.sums(delta) / index.counts for arm, delta in deltas.items()})
+    elif cell:
+        of_cell = _ends(segments, index, {arm: read.first for arm, read in after.items()}, "first")
+    if all(read.totals is not None for read in after.values()):
+        with_all = _ends(segments, index, {arm: read.totals for arm, read in after.items()}, "mean")
+    states = _states(segments, index)
+    parts = [_cut_genes(genes, index, segments, s) for s in range(len(segments))]
+    cells, approaches = _of_cells(of_cell, states, index)
+    cells_with_all, approaches_with_all = _of_cells(with_all, states, index)
+    return [
+        Measured(
+            parts[s],
+            cells[s],
+            approaches[s],
+            cells_with_all[s],
+            approaches_with_all[s],
+            _array(segment.baseline.logits),
+            _logits(after, index.tasks[s]),
+        )
+        for s, segment in enumerate(segments)
+    ]
 
 
-def _moments(before: Tensor, deltas: Mapping[str, Tensor]) -> Moments:
-    def product(one: Tensor, other: Tensor) -> npt.NDArray[np.float64]:
-        array: npt.NDArray[np.float64] = (one * other).sum(-1).cpu().numpy()
-        return array
+@dataclass(frozen=True, eq=False)
+class _Index:
+    """Where the rows of a batch belong.
 
-    complete = all(arm in deltas for pair in CROSSED for arm in pair)
-    pairs = (*CROSSED * complete, *(MASK_AND_HOLD,) * (set(MASK_AND_HOLD) <= set(deltas)))
+    Attributes
+    ----------
+    before_of_row
+        Which row of the baselines each row is compared with, shape (rows,).
+    task_of_row
+        Which task it is of.
+    perturbed_rows
+        Rows of perturbed genes.
+    counts
+        Responders of each task, shape (tasks, 1).
+    segment_of_task
+        Shape (tasks,).
+    tasks, rows
+        Of each segment.
+    """
+
+    before_of_row: Tensor
+    task_of_row: Tensor
+    perturbed_rows: Tensor
+    counts: Tensor
+    segment_of_task: Tensor
+    tasks: list[slice]
+    rows: list[slice]
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], device: torch.device) -> _Index:
+        sizes = np.array([segment.responders for segment in segments])
+        numbers = np.array([len(segment.perturbed) for segment in segments])
+        starts = np.cumsum(sizes) - sizes
+        per_task = np.repeat(sizes, numbers)
+        begins = np.cumsum(per_task) - per_task
+        perturbed = [ranks for segment in segments for ranks in segment.perturbed]
+        before = [
+            np.tile(np.arange(start, start + size), number)
+            for start, size, number in zip(starts, sizes, numbers, strict=True)
+        ]
+        task_ends, row_ends = np.cumsum(numbers), np.cumsum(sizes * numbers)
+
+        def put(array: npt.NDArray[np.int_]) -> Tensor:
+            return torch.from_numpy(array.astype(np.int64)).to(device)
+
+        rows = [begin + which for begin, which in zip(begins, perturbed, strict=True)]
+        return cls(
+            put(np.concatenate(before)),
+            put(np.repeat(np.arange(len(per_task)), per_task)),
+            put(np.concatenate(rows)),
+            put(per_task - np.array([len(which) for which in perturbed]))[:, None].double(),
+            put(np.repeat(np.arange(len(segments)), numbers)),
+            [slice(e - n, e) for e, n in zip(task_ends, numbers, strict=True)],
+            [slice(e - n, e) for e, n in zip(row_ends, sizes * numbers, strict=True)],
+        )
+
+    def sums(self, rows: Tensor) -> Tensor:
+        """Sums over each task's rows, shape (tasks, width)."""
+        if len(self.tasks) == 1:
+            return rows.view(len(self.counts), -1, rows.shape[-1]).sum(1)
+        sums = torch.zeros(len(self.counts), rows.shape[-1], dtype=rows.dtype, device=rows.device)
+        return sums.index_add_(0, self.task_of_row, rows)
+
+
+Ends = tuple[Tensor, Mapping[str, Tensor]]  # baseline and, by arm, displacement of each task
+
+
+def _ends(
+    segments: Sequence[Segment], index: _Index, after: Mapping[str, Tensor | None], name: str
+) -> Ends:
+    starts = torch.stack([getattr(segment.baseline, name) for segment in segments])
+    start = starts[index.segment_of_task]
+    return start, {arm: read - start for arm, read in after.items() if read is not None}
+
+
+def _of_cells(
+    ends: Ends | None, states: Tensor | None, index: _Index
+) -> tuple[Sequence[Moments | None], Sequence[StateMoments | None]]:
+    nothing = [None] * len(index.tasks)
+    if ends is None:
+        return nothing, nothing
+    start, deltas = ends
+    moments = _moments(start, deltas, (start * start).sum(-1))
+    cells = [_cut(moments, tasks) for tasks in index.tasks]
+    if states is None:
+        return cells, nothing
+    goals = states[index.segment_of_task]
+    squared = _array((states * states).sum(-1))
+    before = _array((start[:, None] * goals).sum(-1))
+    along = {arm: _array((delta[:, None] * goals).sum(-1)) for arm, delta in deltas.items()}
+    return cells, [
+        StateMoments(squared[s], before[tasks], {arm: a[tasks] for arm, a in along.items()})
+        for s, tasks in enumerate(index.tasks)
+    ]
+
+
+def _states(segments: Sequence[Segment], index: _Index) -> Tensor | None:
+    """States of each segment, shape (segments, states, width)."""
+    states = [segment.states for segment in segments if segment.states is not None]
+    if not states:
+        return None
+    return torch.from_numpy(np.stack(states)).to(index.counts.device)
+
+
+def _moments(before: Tensor, deltas: Mapping[str, Tensor], squared: Tensor) -> Moments:
+    def product(left: Tensor, right: Tensor) -> Numbers:
+        return _array((left * right).sum(-1))
+
     return Moments(
-        squared=product(before, before),
+        squared=_array(squared),
         along={arm: product(delta, before) for arm, delta in deltas.items()},
         moved={arm: product(delta, delta) for arm, delta in deltas.items()},
-        crossed={(one, other): product(deltas[one], deltas[other]) for one, other in pairs},
+        crossed={
+            (left, right): product(deltas[left], deltas[right])
+            for left, right in crossed_pairs(deltas)
+        },
     )
 
 
-def _state_moments(before: Tensor, deltas: Mapping[str, Tensor], states: Tensor) -> StateMoments:
-    return StateMoments(
-        squared=(states * states).sum(-1).cpu().numpy(),
-        before=(before @ states.T).cpu().numpy(),
-        along={arm: (delta @ states.T).cpu().numpy() for arm, delta in deltas.items()},
+def _cut(moments: Moments, part: slice, shape: tuple[int, ...] = (-1,)) -> Moments:
+    def cut(numbers: Numbers) -> Numbers:
+        return numbers[part].reshape(shape)
+
+    return Moments(
+        cut(moments.squared),
+        {arm: cut(numbers) for arm, numbers in moments.along.items()},
+        {arm: cut(numbers) for arm, numbers in moments.moved.items()},
+        {pair: cut(numbers) for pair, numbers in moments.crossed.items()},
+    )
+
+
+def _cut_genes(moments: Moments, index: _Index, segments: Sequence[Segment], s: int) -> Moments:
+    shape = (len(segments[s].perturbed), segments[s].responders)
+    return _cut(moments, index.rows[s], shape)
+
+
+def _logits(after: Mapping[str, ReadStates], tasks: slice) -> Mapping[str, Numbers] | None:
+    logits = {arm: read.logits for arm, read in after.items() if read.logits is not None}
+    return {arm: tensor[tasks].cpu().numpy() for arm, tensor in logits.items()} or None
+
+
+def _array(tensor: Tensor | None) -> Numbers:
+    array: Numbers | None = None if tensor is None else tensor.cpu().numpy()
+    return array  # type: ignore[return-value]
+
+
+def join(parts: Sequence[Measured]) -> Measured:
+    """What was measured of a group's tasks, from that of its parts in their order."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(name: str) -> Moments | None:
+        moments: list[Moments] = [getattr(part, name) for part in parts]
+        if moments[0] is None:
+            return None
+        first = moments[0]
+        return Moments(
+            np.concatenate([m.squared for m in moments]),
+            {arm: np.concatenate([m.along[arm] for m in moments]) for arm in first.along},
+            {arm: np.concatenate([m.moved[arm] for m in moments]) for arm in first.moved},
+            {pair: np.concatenate([m.crossed[pair] for m in moments]) for pair in first.crossed},
+        )
+
+    def joined_states(name: str) -> StateMoments | None:
+        moments: list[StateMoments] = [getattr(part, name) for part in parts]
+        if moments[0] is None:
+            return None
+        first = moments[0]
+        return StateMoments(
+            first.squared,
+            np.concatenate([m.before for m in moments]),
+            {arm: np.concatenate([m.along[arm] for m in moments]) for arm in first.along},
+        )
+
+    genes = joined("genes")
+    if genes is None:
+        raise TypeError("Tasks without moments.")
+    logits = [part.logits for part in parts if part.logits is not None]
+    return Measured(
+        genes,
+        joined("cell"),
+        joined_states("states"),
+        joined("cell_with_all"),
+        joined_states("states_with_all"),
+        parts[0].logits_before,
+        {arm: np.concatenate([part[arm] for part in logits]) for arm in logits[0]}
+        if logits
+        else None,
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-
-from ranklock.run.old_store import force_to_disk
 
 
 def write_whole(path: Path, write: Callable[[Path], object], partial: Path | None = None) -> None:
@@ -24,8 +24,19 @@ def write_whole(path: Path, write: Callable[[Path], object], partial: Path | Non
     partial = partial or path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
         write(partial)
-        force_to_disk(partial)
+        handle = os.open(partial, os.O_RDONLY)
+        try:
+            os.fsync(handle)  # the name may be lost with the power, but never half a file seen
+        finally:
+            os.close(handle)
         partial.replace(path)
-        force_to_disk(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def system_reason(error: OSError | RuntimeError) -> str:
+    """What the system said; h5py wraps it into a page of its own state."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    wrapped = re.search(r"error message = '([^']+)'", str(error))
+    return wrapped.group(1) if wrapped else str(error).splitlines()[0]

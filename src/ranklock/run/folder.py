@@ -1,11 +1,10 @@
-"""A run's folder on disk: written whole or not at all, and checked when read."""
+"""Folders of finished results: written whole or not at all, and checked when read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ranklock.errors import OutputError
+from ranklock.run.files import system_reason
 
 MANIFEST = "manifest.json"
-_FORMAT = "ranklock-run"
+_FORMAT = "ranklock-results"
 _HIDDEN = ".ranklock-"
 
 
@@ -40,22 +40,22 @@ def check_folder(folder: Path, *, overwrite: bool, beside: Collection[str] = fro
     try:
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         names -= set(beside)
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        if there.is_dir():
-            with tempfile.TemporaryDirectory(dir=there, prefix=_HIDDEN):
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if existing.is_dir():
+            with tempfile.TemporaryDirectory(dir=existing, prefix=_HIDDEN):
                 pass
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written: {error.strerror}; name another folder with --out."
         ) from error
-    if not there.is_dir():
-        raise OutputError(f"{there} is a file; name another folder with --out.")
+    if not existing.is_dir():
+        raise OutputError(f"{existing} is a file; name another folder with --out.")
     if names and not overwrite:
         raise OutputError(
             f"{folder} exists already; name another folder with --out, or replace the run in it "
             "with --overwrite."
         )
-    if names and not _is_run(folder):
+    if names and not is_results(folder):
         raise OutputError(
             f"{folder} holds something other than a run of Ranklock, which --overwrite does not "
             "replace; name another folder with --out."
@@ -142,7 +142,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
     OutputError
         When the folder holds no run, or a file is missing or not what was written.
     """
-    if not _is_run(folder):
+    if not is_results(folder):
         raise OutputError(f"{folder} holds no run of Ranklock ({MANIFEST} is missing or damaged).")
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     for name, digest in manifest["files"].items():
@@ -162,7 +162,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _is_run(folder: Path) -> bool:
+def is_results(folder: Path) -> bool:
+    """Whether a folder holds finished results, written whole."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return bool(manifest["format"] == _FORMAT) and isinstance(manifest["files"], dict)
@@ -188,8 +189,8 @@ def _move_up(partial: Path, folder: Path, names: Sequence[str]) -> None:
     """Put the files of the new run in the place of the old one's, or leave those as they were."""
     aside = partial / "replaced"
     aside.mkdir()
-    there = {path.name for path in folder.iterdir()}
-    old = _own_files(folder) & there if _is_run(folder) else set()
+    present = {path.name for path in folder.iterdir()}
+    old = _own_files(folder) & present if is_results(folder) else set()
     try:
         for name in sorted(old, key=lambda name: name != MANIFEST):
             (folder / name).rename(aside / name)
@@ -203,14 +204,6 @@ def _move_up(partial: Path, folder: Path, names: Sequence[str]) -> None:
             if (aside / name).exists():
                 (aside / name).rename(folder / name)
         raise
-
-
-def system_reason(error: OSError | RuntimeError) -> str:
-    """What the system said; h5py wraps it into a page of its own state."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    wrapped = re.search(r"error message = '([^']+)'", str(error))
-    return wrapped.group(1) if wrapped else str(error).splitlines()[0]
 
 
 def _umask() -> int:

@@ -1,0 +1,207 @@
+"""Every field of a run's results, declared once: name, type, unit, meaning, where it comes from.
+
+The store takes its schemas from here, the readers their columns, and the documentation its tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+# What the engine may read of a perturbed cell.
+GENES, CELL, LOGITS = "genes", "cell", "logits"
+READS = (GENES, CELL, LOGITS)
+
+TOGETHER = "+"  # between genes, and ranks, of a set that is perturbed together
+NO_RANK = "none"  # in text, of a gene that the input lacks
+
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of the results.
+
+    Attributes
+    ----------
+    name
+        Of the column.
+    type
+        In which it is stored.
+    unit
+        Of its numbers; empty for names.
+    meaning
+        In words.
+    read
+        What must be read for it to be there; empty for what always is.
+    """
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+    read: str = ""
+
+    @property
+    def arrow(self) -> pa.Field:
+        """The same for Arrow, with unit and meaning in its metadata."""
+        about = {"unit": self.unit, "meaning": self.meaning}
+        return pa.field(self.name, self.type, metadata={k: v for k, v in about.items() if v})
+
+
+KEYS = (
+    Field("cell", _TEXT, "", "name of the cell"),
+    Field("gene", _TEXT, "", "symbol of the perturbed gene; of a set, joined with +"),
+    Field("gene_id", _TEXT, "", "its Ensembl ID, joined likewise"),
+    Field("kind", _TEXT, "", "what was done to it"),
+    Field("gene_rank", pa.int32(), "rank", "its rank, of a set the first one's; missing where the "
+          "input lacks it"),
+    Field("gene_ranks", _TEXT, "rank", "ranks of all genes of a set, joined with +"),
+    Field("to_rank", pa.int32(), "rank", "where a move takes it; missing for knock-outs"),
+    Field("to_ranks", _TEXT, "rank", "where it takes all genes of a set, joined with +"),
+    Field("inserted", pa.bool_(), "", "whether a gene was put into an input that lacked it"),
+    Field("genes_in_cell", pa.int32(), "genes", "how many the model is shown of the cell"),
+)  # fmt: skip
+
+ARM = Field("arm", _TEXT, "", "how the perturbation was expressed as model input")
+
+CELL_SHIFTS = (
+    Field("cosine_distance", pa.float64(), "1 − cosine", "of the cell embedding, with the perturbed "
+          "gene in neither mean", CELL),
+    Field("mean_gene_distance", pa.float64(), "1 − cosine", "mean over genes of their cosine "
+          "distances, what Geneformer stores without states as a similarity; missing where only "
+          "<cls> is read", CELL),
+    Field("displacement", pa.float64(), "hidden state", "length of the cell embedding's "
+          "displacement", CELL),
+    Field("artefact_share", pa.float64(), "share", "of the cell embedding's squared displacement "
+          "under the whole arm that the rank shift explains", CELL),
+)  # fmt: skip
+
+GENE_SUMMARIES = (
+    Field("median_shifted", pa.float64(), "1 − cosine", "median cosine distance of the responders "
+          "that make way: those below a knocked-out gene, those that a move passes", GENES),
+    Field("median_unshifted", pa.float64(), "1 − cosine", "median cosine distance of the other "
+          "responders", GENES),
+    Field("displacement_squared", pa.float64(), "hidden state squared", "sum over responders of "
+          "their squared displacements", GENES),
+    Field("shift_along_total", pa.float64(), "hidden state squared", "sum over responders of "
+          "⟨φ_shift, D⟩ under the whole arm; over displacement_squared it is the pooled artefact "
+          "share", GENES),
+    Field("beyond_edit_squared", pa.float64(), "hidden state squared", "sum over responders of the "
+          "squared difference between the displacements under mask and under hold", GENES),
+)  # fmt: skip
+
+RESPONDERS = (
+    Field("responder", pa.list_(pa.int32()), "token", "the responders of the cell", GENES),
+    Field("responder_rank", pa.list_(pa.int32()), "rank", "where each stands", GENES),
+)
+
+_NUMBERS = pa.list_(pa.float32())
+COSINE_DISTANCE = Field("cosine_distance", _NUMBERS, "1 − cosine", "of each responder's embedding; "
+                        "NaN for the perturbed genes themselves", GENES)  # fmt: skip
+DISPLACEMENT = Field("displacement", _NUMBERS, "hidden state", "length of each responder's "
+                     "displacement", GENES)  # fmt: skip
+OF_ARM = (COSINE_DISTANCE, DISPLACEMENT)
+ARTEFACT_SHARE = Field("artefact_share", _NUMBERS, "share", "⟨φ_shift, D⟩ / ‖D‖²: the part of "
+                       "each responder's effect that the rank shift explains", GENES)  # fmt: skip
+DECOMPOSITION = (
+    ARTEFACT_SHARE,
+    Field("phi_edit", _NUMBERS, "hidden state", "length of φ_edit", GENES),
+    Field("phi_shift", _NUMBERS, "hidden state", "length of φ_shift", GENES),
+    Field("interaction", _NUMBERS, "hidden state", "length of what both do together beyond what "
+          "each does alone", GENES),
+)  # fmt: skip
+
+UNDER_NOISE_FLOOR = Field("under_noise_floor", pa.bool_(), "", "whether the displacement is one "
+                          "that rounding alone can make")  # fmt: skip
+
+
+def towards(state: str) -> str:
+    """Column of the shift towards a state, the perturbed gene in neither mean."""
+    return f"towards_{state}"
+
+
+def towards_as_geneformer(state: str) -> str:
+    """Column of the shift towards a state as Geneformer has it: means over all tokens."""
+    return f"{towards(state)}_as_geneformer"
+
+
+def logit(label: str, when: str) -> str:
+    """Column of a class's logit, ``when`` being ``before`` or ``after``."""
+    return f"logit_{label}_{when}"
+
+
+def probability(label: str, when: str) -> str:
+    """Column of a class's probability, ``when`` being ``before`` or ``after``."""
+    return f"probability_{label}_{when}"
+
+
+def state_fields(states: Iterable[str]) -> tuple[Field, ...]:
+    """Fields of the shifts towards states."""
+    meaning = "rise of the cosine with the state's embedding, "
+    return tuple(
+        Field(name(state), pa.float64(), "cosine", meaning + how, CELL)
+        for state in states
+        for name, how in (
+            (towards, "the perturbed gene in neither mean"),
+            (towards_as_geneformer, "over all gene tokens of either input, as Geneformer has it"),
+        )
+    )
+
+
+def logit_fields(labels: Iterable[str]) -> tuple[Field, ...]:
+    """Fields of a classifier's logits and class probabilities."""
+    return tuple(
+        Field(name(label, when), pa.float64(), unit, f"{what} of {label} {when}", LOGITS)
+        for label in labels
+        for name, unit, what in (
+            (logit, "logit", "logit"), (probability, "probability", "probability")
+        )
+        for when in ("before", "after")
+    )  # fmt: skip
+
+
+def shift_fields(
+    reads: Iterable[str], states: Sequence[str] = (), labels: Sequence[str] = ()
+) -> tuple[Field, ...]:
+    """Fields of a run's shifts, one row a task and arm.
+
+    Parameters
+    ----------
+    reads
+        What is read.
+    states, labels
+        Names of the states that cells may move towards, and of a classifier's classes.
+    """
+    numbers = (*CELL_SHIFTS, *state_fields(states), *logit_fields(labels), *GENE_SUMMARIES)
+    return (*KEYS, ARM, *(field for field in numbers if field.read in set(reads)))
+
+
+def effect_column(arm: str, field: Field) -> str:
+    """Column of a run's stored effects: a field under an arm."""
+    return f"{arm}_{field.name}"
+
+
+def effect_fields(
+    arms: Mapping[str, bool],
+) -> tuple[Field, ...]:
+    """Fields of a run's stored effects, one row a task, with lists over responders.
+
+    Parameters
+    ----------
+    arms
+        Arm → whether it is decomposed.
+    """
+    columns = []
+    for arm, decomposed in arms.items():
+        for field in (*OF_ARM, *DECOMPOSITION * decomposed):
+            meaning = f"{field.meaning}, under {arm}"
+            columns.append(Field(effect_column(arm, field), field.type, field.unit, meaning, GENES))
+    return (*KEYS, *RESPONDERS, *columns)
+
+
+def schema_of(fields: Iterable[Field], metadata: Mapping[str, str]) -> pa.Schema:
+    """Arrow schema of some fields."""
+    return pa.schema([field.arrow for field in fields], metadata=dict(metadata))
