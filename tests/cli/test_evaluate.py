@@ -25,11 +25,11 @@ def folder(tmp_path_factory, tiny_checkpoint):
         folder / "cells.parquet"
     )
     write_vocabulary(vocabulary, folder / "vocabulary.json")
-    made = call("sweep", folder / "cells.parquet", "--model", tiny_checkpoint, "--vocabulary",
-                folder / "vocabulary.json", "--device", "cpu", "--arms", "hold,shift",
-                "--out", folder / "sweep")  # fmt: skip
-    assert made.exit_code == 0, made.output
-    effects = ranklock.read_sweep(folder / "sweep").effects()
+    result = call("perturb", folder / "cells.parquet", "--model", tiny_checkpoint, "--vocabulary",
+                  folder / "vocabulary.json", "--device", "cpu", "--genes", "all",
+                  "--arms", "hold,shift", "--out", folder / "run")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    effects = ranklock.read_run(folder / "run").effects(average=True)
     specific = np.log(effects.layers["hold"])
     specific = specific - np.nanmean(specific, axis=0) - np.nanmean(specific, axis=1)[:, None]
     rows = []
@@ -44,24 +44,24 @@ def folder(tmp_path_factory, tiny_checkpoint):
 
 def test_what_truly_changed_is_found_beyond_the_baselines(folder, tmp_path):
     out = tmp_path / "out"
-    result = call("evaluate", folder / "sweep", "--truth", folder / "de.csv", "--out", out)
+    result = call("evaluate", folder / "run", "--truth", folder / "de.csv", "--out", out)
     assert result.exit_code == 0, result.output
-    found = ranklock.read_evaluation(out)
-    assert found.layers["hold"].perturbed == 12
-    assert found.layers["hold"].verdict == "adds"
-    assert found.layers["shift"].verdict == "nothing found"
+    evaluation = ranklock.read_evaluation(out)
+    assert evaluation.layers["hold"].perturbed == 12
+    assert evaluation.layers["hold"].verdict == "adds"
+    assert evaluation.layers["shift"].verdict == "nothing found"
     assert (out / "evaluation.png").stat().st_size > 10_000
     shown = call("show", out)
     assert shown.stdout in result.stdout
-    assert call("evaluate", folder / "sweep", "--truth", folder / "de.csv",
+    assert call("evaluate", folder / "run", "--truth", folder / "de.csv",
                 "--out", out).exit_code == 4  # fmt: skip
 
 
 def test_scores_of_an_anndata(folder, tmp_path):
-    claims = tmp_path / "claims"
-    assert call("responders", folder / "sweep", "--min-cells", 3, "--out", claims).exit_code == 0
-    result = call("evaluate", claims / "responders.h5ad", "--layer", "hold_specific", "--cells",
-                  folder / "sweep", "--truth", folder / "de.csv", "--out", tmp_path / "out",
+    tests = tmp_path / "tests"
+    assert call("test", folder / "run", "--min-cells", 3, "--out", tests).exit_code == 0
+    result = call("evaluate", tests / "responders.h5ad", "--layer", "hold_specific", "--cells",
+                  folder / "run", "--truth", folder / "de.csv", "--out", tmp_path / "out",
                   "--json")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["layers"]["hold_specific"]["verdict"] == "adds"
@@ -81,7 +81,7 @@ def test_cells_of_a_screen(folder, tmp_path):
                              var=pd.DataFrame(index=genes))  # fmt: skip
     screen.obs_names = [f"c{i}" for i in range(len(labels))]
     screen.write_h5ad(tmp_path / "screen.h5ad")
-    result = call("evaluate", folder / "sweep", "--truth", tmp_path / "screen.h5ad",
+    result = call("evaluate", folder / "run", "--truth", tmp_path / "screen.h5ad",
                   "--layer", "hold", "--out", tmp_path / "out")  # fmt: skip
     assert result.exit_code == 0, result.output
     table = ranklock.read_evaluation(tmp_path / "out").table
@@ -90,7 +90,7 @@ def test_cells_of_a_screen(folder, tmp_path):
     assert (table["changed"] >= 8).all()
     damaged = tmp_path / "damaged.h5ad"
     damaged.write_bytes((tmp_path / "screen.h5ad").read_bytes()[:4000])
-    refused = call("evaluate", folder / "sweep", "--truth", damaged, "--out", tmp_path / "x")
+    refused = call("evaluate", folder / "run", "--truth", damaged, "--out", tmp_path / "x")
     assert refused.exit_code == 3
 
 
@@ -105,7 +105,7 @@ def test_cells_of_a_screen(folder, tmp_path):
 )
 def test_a_table_that_cannot_be_used_is_refused(folder, tmp_path, change, says):
     change(pd.read_csv(folder / "de.csv")).to_csv(tmp_path / "bad.csv", index=False)
-    result = call("evaluate", folder / "sweep", "--truth", tmp_path / "bad.csv",
+    result = call("evaluate", folder / "run", "--truth", tmp_path / "bad.csv",
                   "--out", tmp_path / "out")  # fmt: skip
     assert result.exit_code == 3, result.output
     assert says in " ".join(result.output.split())

@@ -14,7 +14,7 @@ def planted(
     *,
     specific: float,
     responsiveness: float = 1.0,
-    knockouts: int = 24,
+    perturbations: int = 24,
     responders: int = 400,
     perturbed: int = 16,
 ) -> tuple[Scores, Screen]:
@@ -26,12 +26,11 @@ def planted(
     """
     draw = np.random.default_rng(seed)
     genes = [f"ENSG{i:011d}" for i in range(responders)]
-    knocked_out = genes[:knockouts]
     responsive = draw.normal(size=responders)
-    targets = draw.random((knockouts, responders)) < 0.06
-    values = responsiveness * responsive + draw.normal(size=(knockouts, responders))
+    targets = draw.random((perturbations, responders)) < 0.06
+    values = responsiveness * responsive + draw.normal(size=(perturbations, responders))
     values[: perturbed // 2] += specific * targets[: perturbed // 2]
-    values[np.arange(knockouts), np.arange(knockouts)] = np.nan
+    values[np.arange(perturbations), np.arange(perturbations)] = np.nan
     always = responsive + draw.normal(size=(perturbed, responders)) > 2.2
     changed = targets[:perturbed] | always
     fold = np.where(
@@ -47,7 +46,10 @@ def planted(
         ),
     )  # fmt: skip
     symbols = {gene: f"G{i}" for i, gene in enumerate(genes)}
-    scores = Scores(knocked_out, genes, {"hold": np.exp(values)}, symbols, "planted", in_cells)
+    scores = Scores(
+        genes[:perturbations], genes, {"hold": np.exp(values)}, symbols, "planted",
+        in_cells=in_cells,
+    )  # fmt: skip
     q = np.where(changed, 0.001, 0.6).astype(np.float32)
-    screen = Screen(knocked_out[:perturbed], genes, fold.astype(np.float32), q, "synthetic", "0")
+    screen = Screen(genes[:perturbed], genes, fold.astype(np.float32), q, "synthetic", "0")
     return scores, screen

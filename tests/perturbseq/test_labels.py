@@ -25,13 +25,13 @@ def test_controls(label):
 
 
 def test_what_is_several_genes_or_unclear_is_never_one():
-    found = read_labels(["SPI1_GATA1", "SPI1+GATA1", "SPI1_MYSTERY"], GENES.get)
-    assert found.genes == {}
-    assert found.combinations == ["SPI1_GATA1", "SPI1+GATA1"]
-    assert found.unclear == ["SPI1_MYSTERY"]
+    labels = read_labels(["SPI1_GATA1", "SPI1+GATA1", "SPI1_MYSTERY"], GENES.get)
+    assert labels.genes == {}
+    assert labels.combinations == ["SPI1_GATA1", "SPI1+GATA1"]
+    assert labels.unclear == ["SPI1_MYSTERY"]
 
 
 def test_named_controls_are_the_only_ones():
-    found = read_labels(["control", "blank"], GENES.get, controls=["blank"])
-    assert found.controls == ["blank"]
-    assert found.genes == {}  # nor is the other a gene
+    labels = read_labels(["control", "blank"], GENES.get, controls=["blank"])
+    assert labels.controls == ["blank"]
+    assert labels.genes == {}  # nor is the other a gene

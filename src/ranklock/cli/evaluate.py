@@ -13,21 +13,21 @@ from ranklock.cli.inputs import genes_of
 
 EVALUATE_EPILOG = (
     "**Examples**\n\n"
-    "A sweep against a table of differential expression:\n\n"
+    "A run of all genes against a table of differential expression:\n\n"
     "    ranklock evaluate genome-wide --truth screen_de.csv --out genome-wide-screen\n\n"
     "Against the cells of a screen, as scPerturb has them:\n\n"
     "    ranklock evaluate genome-wide --truth ReplogleWeissman2022_K562_essential.h5ad \\\n"
     "        --out genome-wide-k562\n\n"
-    "Specific effects from an .h5ad, with the sweep that they are from as the cells:\n\n"
-    "    ranklock evaluate responders.h5ad --layer specific --cells genome-wide \\\n"
+    "Specific effects from an .h5ad, with the run that they are from as the cells:\n\n"
+    "    ranklock evaluate tests/responders.h5ad --layer hold_specific --cells genome-wide \\\n"
     "        --truth screen_de.csv --out specific-screen\n\n"
     "**Columns of a table** are recognised by the names that scanpy, pertpy, SCEPTRE, Seurat, "
     "DESeq2, limma and edgeR give them; name them where they are others. **Perturbations** may be "
     "`GENE`, a guide of it (`GENE_sgRNA1`, `GENE-2`), or `GENE+ctrl`. Combinations of genes, and "
     "labels that are not understood, are left out, counted and reported.\n\n"
-    "**Baselines** need no model, or no knock-out in particular: the responder's mean effect under "
-    "the other knock-outs, its expression, its variance, its nearness in rank. Only what scores "
-    "add to these says anything of the gene that was knocked out.\n\n" + o.EXIT_CODES
+    "**Baselines** need no model, or no perturbation in particular: the responder's mean effect "
+    "under the other perturbations, its expression, its variance, its nearness in rank. Only what "
+    "scores add to these says anything of the gene that was perturbed.\n\n" + o.EXIT_CODES
 )
 
 TRUTH, SCREEN_CELLS = "The screen", "The screen, from its cells (.h5ad)"
@@ -41,7 +41,7 @@ def evaluate(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Folder of a sweep, an audit or a knock-out; or an .h5ad with obs = knock-outs, "
+            help="Folder of a run, an audit or an estimate; or an .h5ad with obs = perturbations, "
             "var = responders and layers of scores."
         ),
     ],
@@ -60,11 +60,17 @@ def evaluate(
             "Default: all arms."
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="Kind of perturbation to judge, as overexpress. Default: knock-out, where there "
+            "are any."
+        ),
+    ] = None,
     cells: Annotated[
         Path | None,
         typer.Option(
-            help="For an .h5ad of scores: the sweep or run they are from, for baselines and "
-            "coverage."
+            help="For an .h5ad of scores: the run they are from, for baselines and coverage."
         ),
     ] = None,
     max_q: Annotated[
@@ -131,24 +137,24 @@ def evaluate(
         bool, o.option(o.RESULTS, "Print evaluation.json on stdout, and nothing else.", "--json")
     ] = False,
 ) -> None:
-    """Judge a run by a real screen, and by what is known without it.
+    """Judge a run by a laboratory screen (Perturb-seq), and by what is known without the run.
 
     Do its effects rank the genes that really changed? And better than what is known of genes
-    without knocking out this one? Writes
-    evaluation.parquet (a row a perturbed gene and layer), coverage.parquet, evaluation.json
-    and a figure.
+    without perturbing this one? Writes evaluation.parquet (a row a perturbed gene and layer),
+    coverage.parquet, evaluation.json and a figure.
     """
     with o.reported():
         from ranklock.perturbseq.evaluate import evaluate as evaluate_run
-        from ranklock.perturbseq.screen_cells import CellOptions
+        from ranklock.perturbseq.screen_cells import ScreenOptions
         from ranklock.perturbseq.screen_table import TableColumns
         from ranklock.run.folder import check_folder
 
         check_folder(out, overwrite=overwrite)
-        found = evaluate_run(
+        evaluation = evaluate_run(
             run,
             truth,
             layers=layer,
+            kind=kind,
             cells=cells,
             max_q=max_q,
             min_fold_change=min_fold_change,
@@ -159,7 +165,7 @@ def evaluate(
             ),
             unlisted=unlisted,
             controls=control or (),
-            screen_cells=CellOptions(
+            screen_options=ScreenOptions(
                 perturbation_column,
                 control or (),
                 screen_min_cells,
@@ -171,10 +177,10 @@ def evaluate(
             seed=seed,
             progress=True,
         )
-        found.save(out, overwrite=overwrite)
+        evaluation.save(out, overwrite=overwrite)
         if as_json:
-            typer.echo(json.dumps(found.content, indent=1))
+            typer.echo(json.dumps(evaluation.content, indent=1))
         else:
-            typer.echo(found.text())
+            typer.echo(evaluation.text())
             typer.echo(f"Figure:  {out / 'evaluation.png'}")
             typer.echo(f"Results: {out / 'evaluation.parquet'} (and evaluation.json beside it)")

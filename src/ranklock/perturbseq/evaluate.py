@@ -1,4 +1,4 @@
-"""Hold a run against a real screen, and against what gene-level baselines know."""
+"""Hold a run against a laboratory screen, and against what gene-level baselines know."""
 
 from __future__ import annotations
 
@@ -15,27 +15,21 @@ import pandas as pd
 
 from ranklock.errors import InputError, OptionError, OutputError
 from ranklock.perturbseq.measure import Thresholds, measure
-from ranklock.perturbseq.scores import (
-    GenesInCells,
-    Scores,
-    genes_of_sweep,
-    genes_of_table,
-    scores_of_anndata,
-    scores_of_sweep,
-    scores_of_table,
-)
+from ranklock.perturbseq.scores import Scores, genes_in_cells, scores_of_anndata, scores_of_run
 from ranklock.perturbseq.screen import Screen
-from ranklock.perturbseq.screen_cells import CellOptions, read_screen_cells
+from ranklock.perturbseq.screen_cells import ScreenOptions, open_h5ad, read_screen_cells
 from ranklock.perturbseq.screen_table import SUFFIXES, TableColumns, read_screen_table
 from ranklock.perturbseq.summary import LayerSummary, orient_baselines, summarise
-from ranklock.run.folder import read_folder, write_folder
-from ranklock.run.old_run import Run, read_run
-from ranklock.run.old_sweep_result import Sweep, sweep_in
+from ranklock.run.folder import MANIFEST, read_folder, write_folder
+from ranklock.run.run import Run, as_run
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
+    from ranklock.audits.folder import Audit
+
+RUN = "run"  # the folder in which audits and estimates keep their run
 COMMAND = "evaluate"
 TABLE, COVERAGE, CONTENT = "evaluation.parquet", "coverage.parquet", "evaluation.json"
 FIGURES = ("evaluation.png", "evaluation.svg")
@@ -43,7 +37,7 @@ FIGURES = ("evaluation.png", "evaluation.svg")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """How well a run ranks the genes that changed in a screen.
+    """How well a run ranks the genes that changed in a laboratory screen.
 
     Attributes
     ----------
@@ -63,7 +57,7 @@ class Evaluation:
     content: dict[str, Any]
 
     def __repr__(self) -> str:
-        verdicts = ", ".join(f"{name}: {one.verdict}" for name, one in self.layers.items())
+        verdicts = ", ".join(f"{name}: {layer.verdict}" for name, layer in self.layers.items())
         return f"Evaluation: {self.table['gene_id'].nunique()} perturbed genes; {verdicts}"
 
     def figure(self) -> Figure:
@@ -73,7 +67,7 @@ class Evaluation:
         return evaluation_figure(self.table, list(self.layers.values()))
 
     def text(self) -> str:
-        """All of it in words, on one screen."""
+        """All of it in words."""
         from ranklock.perturbseq.report import describe_evaluation
 
         return "\n".join(
@@ -108,11 +102,12 @@ class Evaluation:
 
 
 def evaluate(
-    run: str | Path | Run | Sweep | AnnData,
+    run: Run | Audit | AnnData | str | Path,
     truth: str | Path | AnnData | Screen,
     *,
     layers: Sequence[str] | None = None,
-    cells: str | Path | Run | Sweep | None = None,
+    kind: str | None = None,
+    cells: Run | Audit | str | Path | None = None,
     max_q: float = 0.05,
     min_fold_change: float = 0.0,
     min_changed: int = 5,
@@ -120,25 +115,27 @@ def evaluate(
     columns: TableColumns | None = None,
     unlisted: str = "left-out",
     controls: Sequence[str] = (),
-    screen_cells: CellOptions | None = None,
+    screen_options: ScreenOptions | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Hold a run against a real screen, and against what gene-level baselines know.
+    """Hold a run against a laboratory screen, and against what gene-level baselines know.
 
     Parameters
     ----------
     run
-        A sweep, a knock-out run or an audit (folder or object), or an ``.h5ad`` or AnnData with
-        obs = knock-outs, var = responders and a layer of scores.
+        A run with effects on genes, or an audit or estimate that has one (object or folder); or an
+        AnnData or ``.h5ad`` with obs = perturbations, var = responders and a layer of scores.
     truth
         A table of differential expression (``.csv``, ``.tsv``, ``.txt``, ``.parquet``), or cells of
         a screen (``.h5ad`` as of scPerturb, or AnnData).
     layers
         Which arms or layers; all arms by default. Larger scores mean: changed more.
+    kind
+        Which kind of perturbation; knock-outs by default, where there are any.
     cells
-        For scores from an ``.h5ad``: the sweep or run that they come from, whose cells say which
-        genes are expressed, and how much.
+        For scores of an AnnData: the run that they come from, whose cells say which genes are
+        expressed, and how much.
     max_q, min_fold_change
         A gene really changed at an adjusted p of at most this, and a |log fold change| (in the
         screen's base) of at least that.
@@ -148,8 +145,8 @@ def evaluate(
         Genes that are never scored, by symbol or Ensembl ID. The perturbed gene itself never is.
     columns, unlisted, controls
         Of a table: see :func:`ranklock.perturbseq.screen_table.read_screen_table`.
-    screen_cells
-        Of cells: see :class:`ranklock.perturbseq.screen_cells.CellOptions`.
+    screen_options
+        Of cells: see :class:`ranklock.perturbseq.screen_cells.ScreenOptions`.
     seed
         Of what is drawn at random.
     progress
@@ -161,13 +158,14 @@ def evaluate(
 
     Raises
     ------
+    OptionError
+        When something else is given, or options do not fit it.
     InputError
         When either cannot be read, or they share no perturbed gene that can be scored.
     """
     _check(max_q, min_fold_change, min_changed)
-    scores = read_scores(run, layers, cells)
-    unknown = [gene for gene in exclude if scores.names.find(gene) is None]
-    screen = _screen(truth, scores, columns, unlisted, controls, screen_cells, progress)
+    scores = read_scores(run, layers, kind=kind, cells=cells)
+    screen = _screen(truth, scores, columns, unlisted, controls, screen_options, progress)
     if min_fold_change > 0 and not np.isfinite(screen.log_fold_change).any():
         raise OptionError(
             f"{screen.name} has no fold changes for min_fold_change; name their column "
@@ -177,26 +175,28 @@ def evaluate(
     excluded = {scores.names.call(gene) for gene in exclude}
     measured = measure(scores, screen, thresholds, excluded, seed)
     table = orient_baselines(measured)
-    layers_found = {one.layer: one for one in summarise(table, measured.baselines)}
+    summaries = {layer.layer: layer for layer in summarise(table, measured.baselines)}
     content = {
         "version": version("ranklock"),
         "asked": {
             "command": COMMAND, "layers": list(scores.layers), **asdict(thresholds), "seed": seed,
-            "excluded_genes": len(excluded), "excluded_not_in_run": len(unknown),
+            "excluded_genes": len(excluded),
+            "excluded_not_in_run": sum(scores.names.find(gene) is None for gene in exclude),
         },
         "run": {
-            "name": scores.name, "knockouts": len(scores.knocked_out),
-            "responders": len(scores.responders), "knockouts_of_several_genes": scores.left_out,
+            "name": scores.name, "kind": scores.kind, "perturbations": len(scores.perturbed),
+            "responders": len(scores.responders), "sets": scores.sets,
             "cells": None if scores.in_cells is None else scores.in_cells.cells,
         },
         "screen": {
-            "name": screen.name, "sha256": screen.sha256, "perturbed": len(screen.perturbed)
-            + len(screen.elsewhere), "genes": len(screen.genes), **screen.how,
+            "name": screen.name, "sha256": screen.sha256,
+            "perturbed": len(screen.perturbed) + len(screen.elsewhere),
+            "genes": len(screen.genes), **screen.how,
         },
         "baselines": measured.baselines,
-        "layers": {name: _plain(asdict(one)) for name, one in layers_found.items()},
+        "layers": {name: _plain(asdict(summary)) for name, summary in summaries.items()},
     }  # fmt: skip
-    return Evaluation(table, measured.coverage, layers_found, content)
+    return Evaluation(table, measured.coverage, summaries, content)
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -214,52 +214,43 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     table, coverage = pd.read_parquet(folder / TABLE), pd.read_parquet(folder / COVERAGE)
     content = json.loads((folder / CONTENT).read_text(encoding="utf-8"))
     summaries = summarise(table, content["baselines"])
-    return Evaluation(table, coverage, {one.layer: one for one in summaries}, content)
+    return Evaluation(table, coverage, {layer.layer: layer for layer in summaries}, content)
 
 
 def read_scores(
-    run: str | Path | Run | Sweep | AnnData,
+    source: Run | Audit | AnnData | str | Path,
     layers: Sequence[str] | None = None,
-    cells: str | Path | Run | Sweep | None = None,
+    *,
+    kind: str | None = None,
+    cells: Run | Audit | str | Path | None = None,
 ) -> Scores:
-    """Scores of a run, wherever they are: see :func:`evaluate`.
+    """Scores of a run or an AnnData, wherever they are: see :func:`evaluate`.
 
     Raises
     ------
-    InputError
-        When there are none.
+    OptionError
+        When something else is given, or a run beside a run.
     """
-    name = str(run) if isinstance(run, str | Path) else type(run).__name__
-    opened = _open(run) if isinstance(run, str | Path) else run
-    if cells is not None and isinstance(opened, Run | Sweep):
-        raise OptionError(f"{name} brings its own cells; leave out --cells.")
-    if isinstance(opened, Sweep):
-        return scores_of_sweep(opened, layers)
-    if isinstance(opened, Run):
-        return scores_of_table(opened.table, opened.manifest["cells"]["number"], name, layers)
-    return scores_of_anndata(opened, layers, name, None if cells is None else _in_cells(cells))
+    from anndata import AnnData
+
+    if isinstance(source, str | Path) and Path(source).suffix == ".h5ad":
+        name, adata = str(source), open_h5ad(Path(source), backed=False)
+    elif isinstance(source, AnnData):
+        name, adata = "AnnData", source
+    elif cells is not None:
+        raise OptionError("A run brings its own cells; leave out --cells.")
+    else:
+        return scores_of_run(_run_in(source), layers, kind)
+    in_cells = None if cells is None else genes_in_cells(_run_in(cells))
+    return scores_of_anndata(adata, layers, name, kind=kind, in_cells=in_cells)
 
 
-def _open(path: str | Path) -> Run | Sweep | AnnData:
-    path = Path(path)
-    if path.suffix == ".h5ad":
-        from anndata import read_h5ad
-
-        try:
-            return read_h5ad(path)
-        except Exception as error:  # readers raise OSError, KeyError and errors of their own
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"{path} is not a readable .h5ad file ({reason}).") from error
-    return sweep_in(path) or read_run(path)
-
-
-def _in_cells(source: str | Path | Run | Sweep) -> GenesInCells:
-    opened = _open(source) if isinstance(source, str | Path) else source
-    if isinstance(opened, Sweep):
-        return genes_of_sweep(opened)
-    if isinstance(opened, Run):
-        return genes_of_table(opened.table, opened.manifest["cells"]["number"])
-    raise OptionError("--cells is the folder of a sweep, an audit or a knock-out.")
+def _run_in(source: Run | Audit | str | Path) -> Run:
+    """The run that is given, or that an audit or an estimate (object or folder) keeps."""
+    folder = getattr(source, "folder", source)
+    if isinstance(folder, str | Path) and (Path(folder) / RUN / MANIFEST).is_file():
+        return as_run(Path(folder) / RUN)
+    return as_run(source)
 
 
 def _screen(
@@ -268,7 +259,7 @@ def _screen(
     columns: TableColumns | None,
     unlisted: str,
     controls: Sequence[str],
-    screen_cells: CellOptions | None,
+    options: ScreenOptions | None,
     progress: bool,
 ) -> Screen:
     if isinstance(truth, Screen):
@@ -283,10 +274,8 @@ def _screen(
             raise InputError(
                 f"{truth} is neither a table ({', '.join(SUFFIXES)}) nor cells of a screen (.h5ad)."
             )
-    options = screen_cells or CellOptions(controls=controls)
-    return read_screen_cells(
-        truth, scores.names, set(scores.knocked_out), options, progress=progress
-    )
+    options = options or ScreenOptions(controls=controls)
+    return read_screen_cells(truth, scores.names, set(scores.perturbed), options, progress=progress)
 
 
 def _check(max_q: float, min_fold_change: float, min_changed: int) -> None:

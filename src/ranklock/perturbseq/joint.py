@@ -46,7 +46,7 @@ def joint_increments(
     changed: Sequence[npt.NDArray[np.bool_]],
     seed: int = 0,
 ) -> Joint:
-    """Rank the changed genes of each perturbed gene by models fitted to the others.
+    """Rank the changed genes of each perturbed gene by models fitted to the training.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def joint_increments(
     where there are more than ``FOLDS``.
     """
     number = len(scores)
-    plain = [np.column_stack([b, b**2]) for b in baselines]
-    whole = [np.column_stack([b, s]) for b, s in zip(plain, scores, strict=True)]
+    squared = [np.column_stack([b, b**2]) for b in baselines]
+    scored = [np.column_stack([b, s]) for b, s in zip(squared, scores, strict=True)]
     draw = np.random.default_rng(seed)
     quota = max(MOST_ROWS // number, 100)
     rows = [
@@ -79,21 +79,21 @@ def joint_increments(
         for s in scores
     ]
     folds = min(number, FOLDS)
-    out = np.full((5, number), np.nan)
-    for left_out in range(folds):
-        rest = [i for i in range(number) if i % folds != left_out]
-        target = np.concatenate([changed[i][rows[i]] for i in rest])
-        weights = np.concatenate([np.full(len(rows[i]), 1 / len(rows[i])) for i in rest])
-        weights /= len(rest)
-        for line, features in enumerate((plain, whole)):
-            fitted = LogisticRegression(C=_WEAK, solver="newton-cholesky").fit(
-                np.concatenate([features[i][rows[i]] for i in rest]),
+    measures = np.full((5, number), np.nan)
+    for fold in range(folds):
+        training = [i for i in range(number) if i % folds != fold]
+        target = np.concatenate([changed[i][rows[i]] for i in training])
+        weights = np.concatenate([np.full(len(rows[i]), 1 / len(rows[i])) for i in training])
+        weights /= len(training)
+        for line, features in enumerate((squared, scored)):
+            model = LogisticRegression(C=_WEAK, solver="newton-cholesky").fit(
+                np.concatenate([features[i][rows[i]] for i in training]),
                 target,
                 weights / weights.sum(),
             )
-            for i in range(left_out, number, folds):
-                ranked = fitted.decision_function(features[i])
-                out[line, i] = auroc(ranked, changed[i])
-                out[2 + line, i] = average_precision_score(changed[i], ranked)
-                out[4, i] = fitted.coef_[0, -1]
-    return Joint(*out)
+            for i in range(fold, number, folds):
+                ranked = model.decision_function(features[i])
+                measures[line, i] = auroc(ranked, changed[i])
+                measures[2 + line, i] = average_precision_score(changed[i], ranked)
+                measures[4, i] = model.coef_[0, -1]
+    return Joint(*measures)

@@ -1,4 +1,4 @@
-"""What a screen calls its perturbations: a gene, a guide of it, several genes, or controls."""
+"""What a laboratory screen calls perturbations: a gene, a guide of it, several genes, controls."""
 
 from __future__ import annotations
 
@@ -72,28 +72,28 @@ def read_labels(
     name, which is not in the run. Anything else is unclear; a second part that is not understood
     may be a second gene, so such a label is never taken for its first.
     """
-    found = Labels()
+    result = Labels()
     for label in dict.fromkeys(labels):
         if label in controls or (not controls and find(label) is None and _is_control(label)):
-            found.controls.append(label)
+            result.controls.append(label)
             continue
         known, strange = _parts(label, find)
         if len(known) > 1:
-            found.combinations.append(label)
+            result.combinations.append(label)
         elif len(known) == 1 and not strange:
-            found.genes[label] = known[0]
+            result.genes[label] = known[0]
         elif not known and len(strange) == 1:
-            found.genes[label] = strange[0]
+            result.genes[label] = strange[0]
         else:
-            found.unclear.append(label)
-    return found
+            result.unclear.append(label)
+    return result
 
 
 def _parts(label: str, find: Callable[[str], str | None]) -> tuple[list[str], list[str]]:
     """Genes of a label, and parts of it that are neither a gene, a guide nor a control."""
-    whole = find(label)
-    if whole is not None:
-        return [whole], []
+    gene = find(label)
+    if gene is not None:
+        return [gene], []
     known: dict[str, None] = {}
     strange: dict[str, None] = {}
     for part in filter(None, _SEPARATOR.split(label)):

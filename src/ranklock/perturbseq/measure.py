@@ -21,8 +21,8 @@ from ranklock.statistics.ranking import normal_scores, places
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-MEAN_EFFECT, DISTANCE = "mean effect of other knock-outs", "nearness in rank"
-OTHERS = 20  # other knock-outs under which the same genes are ranked
+MEAN_EFFECT, NEARNESS = "mean effect of other perturbations", "nearness in rank"
+COMPARED = 20  # other perturbations under which the same genes are ranked
 FEWEST_FOR_JOINT = 3
 
 
@@ -69,11 +69,11 @@ class _Pair:
     """A perturbed gene that both have, and the responders that both know."""
 
     gene: str
-    row: int  # among the knock-outs
+    row: int  # among the perturbations of the run
     tested: Bools  # over responders
     changed: Bools
     fold: Array  # |log fold change|
-    often: Array  # share of other perturbations under which each responder changes
+    frequency: Array  # share of other perturbations under which each responder changes
     all_changed: int  # in the screen, responders or not
 
 
@@ -102,12 +102,12 @@ def measure(
     InputError
         When no perturbed gene is in both, or none has enough changed genes.
     """
-    shared = [gene for gene in screen.perturbed if gene in set(scores.knocked_out)]
+    shared = [gene for gene in screen.perturbed if gene in set(scores.perturbed)]
     if not shared:
         raise InputError(
-            f"No perturbed gene of {screen.name} is knocked out in {scores.name} (the screen's "
-            f"begin with {_some([*screen.perturbed, *screen.elsewhere], scores)}, the run's with "
-            f"{_some(scores.knocked_out, scores)}); knock those out, or check the names."
+            f"No perturbed gene of {screen.name} is perturbed in {scores.name} (the screen's begin "
+            f"with {_first([*screen.perturbed, *screen.elsewhere], scores)}, the run's with "
+            f"{_first(scores.perturbed, scores)}); perturb those, or check the names."
         )
     pairs, coverage = _pairs(scores, screen, thresholds, excluded, shared)
     level = dict(scores.gene_level())
@@ -128,11 +128,9 @@ def measure(
             f"{thresholds.least_fold_change:g}); {_one_class(screen, thresholds)}"
         )
     table = pd.concat(parts, ignore_index=True)
-    scored = set(table["gene_id"])
-    enough = coverage["gene_id"].isin(scored)
-    coverage["scored"] = enough
-    coverage.loc[enough, "why_not"] = ""
-    names = [MEAN_EFFECT, DISTANCE, *level]
+    coverage["scored"] = coverage["gene_id"].isin(set(table["gene_id"]))
+    coverage.loc[coverage["scored"], "why_not"] = ""
+    names = [MEAN_EFFECT, NEARNESS, *level]
     return Measured(table, coverage, [n for n in names if f"auroc of {n}" in table])
 
 
@@ -145,19 +143,18 @@ def _pairs(
 ) -> tuple[list[_Pair], pd.DataFrame]:
     """Perturbed genes of both, and how much of the screen the run covers."""
     changed = screen.changed(thresholds.most_q, thresholds.least_fold_change)
-    out = np.isin(screen.genes, list(excluded))
-    tested = np.isfinite(screen.q) & ~screen.own() & ~out
+    tested = np.isfinite(screen.q) & ~screen.diagonal() & ~np.isin(screen.genes, list(excluded))
     changed &= tested
-    times, of = changed.sum(axis=0), tested.sum(axis=0)
+    changes, tests = changed.sum(axis=0), tested.sum(axis=0)
     column_of = {gene: i for i, gene in enumerate(screen.genes)}
     columns = np.array([column_of.get(gene, -1) for gene in scores.responders])
-    there = columns >= 0
+    in_screen = columns >= 0
     scored = {
         gene: np.any([np.isfinite(v[row]) for v in scores.layers.values()], axis=0)
-        for row, gene in enumerate(scores.knocked_out)
+        for row, gene in enumerate(scores.perturbed)
         if gene in set(shared)
     }
-    row_of = {gene: row for row, gene in enumerate(scores.knocked_out)}
+    row_of = {gene: row for row, gene in enumerate(scores.perturbed)}
     pairs, rows = [], []
     for i, gene in enumerate(screen.perturbed):
         number = int(changed[i].sum())
@@ -167,12 +164,12 @@ def _pairs(
         }  # fmt: skip
         if gene in row_of:
             with np.errstate(invalid="ignore", divide="ignore"):
-                often = (times - changed[i]) / (of - tested[i])
-            take = np.where(there, columns, 0)
+                frequency = (changes - changed[i]) / (tests - tested[i])
+            take = np.where(in_screen, columns, 0)
             pair = _Pair(
-                gene, row_of[gene], tested[i][take] & there, changed[i][take] & there,
-                np.where(there, np.abs(screen.log_fold_change[i][take]), np.nan),
-                np.nan_to_num(often[take]), number,
+                gene, row_of[gene], tested[i][take] & in_screen, changed[i][take] & in_screen,
+                np.where(in_screen, np.abs(screen.log_fold_change[i][take]), np.nan),
+                np.nan_to_num(frequency[take]), number,
             )  # fmt: skip
             pairs.append(pair)
             respond = int((pair.changed & scored[gene]).sum())
@@ -191,7 +188,7 @@ def _pairs(
         columns=["gene", "gene_id", "in_run", "tested_genes", "changed_genes",
                  "changed_that_respond", "recall_ceiling", "why_not"]
     )  # fmt: skip
-    coverage["why_not"] = coverage["why_not"].fillna("not knocked out in the run")
+    coverage["why_not"] = coverage["why_not"].fillna("not perturbed in the run")
     for column in ("tested_genes", "changed_genes", "changed_that_respond"):
         coverage[column] = coverage[column].astype("Int64")
     if scores.in_cells is not None:
@@ -215,13 +212,13 @@ def _of_layer(
     known = np.isfinite(place)
     sums, counts = np.nansum(place, axis=0), known.sum(axis=0)
     gene_ranks, ranks = scores.mean_ranks()
-    rows, features, own, truth = [], [], [], []
+    rows, features, normal, truth = [], [], [], []
     for pair in pairs:
         k = pair.row
         with np.errstate(invalid="ignore", divide="ignore"):
-            others = (sums - np.nan_to_num(place[k])) / (counts - known[k])
-            everyone = sums / counts
-        baselines = {MEAN_EFFECT: others, DISTANCE: -np.abs(ranks - gene_ranks[k]), **level}
+            mean_of_others = (sums - np.nan_to_num(place[k])) / (counts - known[k])
+            mean = sums / counts
+        baselines = {MEAN_EFFECT: mean_of_others, NEARNESS: -np.abs(ranks - gene_ranks[k]), **level}
         candidates = known[k] & pair.tested
         # One that is not known of any gene is no baseline; genes that another lacks are not scored.
         baselines = {n: b for n, b in baselines.items() if np.isfinite(b[candidates]).any()}
@@ -239,9 +236,9 @@ def _of_layer(
             "average_precision": average_precision_score(changed, score),
             "chance_average_precision": hits / len(changed),
             "spearman": spearman(score, pair.fold[use]),
-            "auroc_under_other_knockouts": _under_others(values, known, use, pair, gene_ranks,
-                                                         seed),
-            "auroc_of_the_screen": auroc(pair.often[use], changed),
+            "auroc_under_other_perturbations": _under_others(values, known, use, pair, gene_ranks,
+                                                             seed),
+            "auroc_of_the_screen": auroc(pair.frequency[use], changed),
         }  # fmt: skip
         for name, baseline in baselines.items():
             for sign, side in ((1, ""), (-1, " backwards")):
@@ -251,18 +248,18 @@ def _of_layer(
                 )
         rows.append(row)
         if MEAN_EFFECT in baselines:
-            # All knock-outs, its own too: were it left out of the mean, its own scores would add
-            # to the mean as one more measurement of what genes do under any perturbation.
-            baselines[MEAN_EFFECT] = everyone
+            # All perturbations, its own too: were it left out of the mean, its own scores would
+            # add to the mean as one more measurement of what genes do under any perturbation.
+            baselines[MEAN_EFFECT] = mean
         features.append(
             np.array([normal_scores(b[use]) for b in baselines.values()]).reshape(-1, len(score)).T
         )
-        own.append(normal_scores(score))
+        normal.append(normal_scores(score))
         truth.append(changed)
     table = pd.DataFrame(rows)
     widths = {f.shape[1] for f in features}
     if len(rows) >= FEWEST_FOR_JOINT and len(widths) == 1 and widths != {0}:
-        joint = joint_increments(features, own, truth, seed)
+        joint = joint_increments(features, normal, truth, seed)
         table["joint_auroc_without"] = joint.auroc_without
         table["joint_auroc_with"] = joint.auroc_with
         table["joint_average_precision_without"] = joint.average_precision_without
@@ -274,30 +271,32 @@ def _of_layer(
 def _under_others(
     values: Array, known: Bools, use: Bools, pair: _Pair, gene_ranks: Array, seed: int
 ) -> float:
-    """Mean AUROC of the same changed genes under other knock-outs, those at the nearest ranks."""
-    others = np.delete(np.arange(len(values)), pair.row)
-    distance = np.abs(gene_ranks[others] - gene_ranks[pair.row])
+    """Mean AUROC of the same changed genes under perturbations of genes at the nearest ranks."""
+    rows = np.delete(np.arange(len(values)), pair.row)
+    distance = np.abs(gene_ranks[rows] - gene_ranks[pair.row])
     if not np.isfinite(distance).all():  # at random, where ranks are not known
-        distance = np.random.default_rng((seed, pair.row)).random(len(others))
-    found = []
-    for other in others[np.argsort(distance, kind="stable")][:OTHERS]:
-        both = use & known[other]
-        hits = int(pair.changed[both].sum())
-        if 0 < hits < both.sum():
-            found.append(auroc(values[other, both], pair.changed[both]))
-    return float(np.mean(found)) if found else float("nan")
+        distance = np.random.default_rng((seed, pair.row)).random(len(rows))
+    aurocs = []
+    for row in rows[np.argsort(distance, kind="stable")][:COMPARED]:
+        scored = use & known[row]
+        hits = int(pair.changed[scored].sum())
+        if 0 < hits < scored.sum():
+            aurocs.append(auroc(values[row, scored], pair.changed[scored]))
+    return float(np.mean(aurocs)) if aurocs else float("nan")
 
 
 def _one_class(screen: Screen, thresholds: Thresholds) -> str:
     changed = screen.changed(thresholds.most_q, thresholds.least_fold_change)
-    tested = np.isfinite(screen.q) & ~screen.own()
+    tested = np.isfinite(screen.q) & ~screen.diagonal()
     if tested.any() and changed[tested].mean() > 0.9:
         return (
             "nearly every row of the screen is a changed gene, so it seems to list only those: "
             "then say --unlisted unchanged."
         )
-    return "loosen the thresholds (--max-q, --min-fold-change, --min-changed), or knock out more."
+    return (
+        "loosen the thresholds (--max-q, --min-fold-change, --min-changed), or perturb more genes."
+    )
 
 
-def _some(genes: list[str], scores: Scores) -> str:
+def _first(genes: list[str], scores: Scores) -> str:
     return ", ".join(scores.names.symbol(gene) for gene in genes[:3]) or "nothing"

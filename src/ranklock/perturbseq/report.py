@@ -1,4 +1,4 @@
-"""An evaluation against a real screen, in words and as a figure."""
+"""An evaluation against a laboratory screen, in words and as a figure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ranklock.page.style import ARM_COLOURS, STYLE
+from ranklock.perturbseq.scores import EXPRESSION
+from ranklock.perturbseq.screen_cells import CONTROL_EXPRESSION
 from ranklock.perturbseq.summary import ADDS, LEVEL, TOO_FEW, LayerSummary
 from ranklock.statistics.intervals import Estimate
 
@@ -41,9 +43,9 @@ def evaluation_figure(table: pd.DataFrame, layers: Sequence[LayerSummary]) -> Fi
 
     across = min(len(layers), _ACROSS)
     down = -(-len(layers) // across)
-    both = pd.concat([table["auroc"], table["best_auroc"]]).dropna()
-    low = min(math.floor(both.min() * 10) / 10, 0.4)
-    high = max(math.ceil(both.max() * 10) / 10, 0.6)
+    aurocs = pd.concat([table["auroc"], table["best_auroc"]]).dropna()
+    low = min(math.floor(aurocs.min() * 10) / 10, 0.4)
+    high = max(math.ceil(aurocs.max() * 10) / 10, 0.6)
     with mpl.rc_context(STYLE):
         size = (max(_PANEL * across, 4.2), (_PANEL + 0.5) * down + 0.4)
         figure = Figure(figsize=size, layout="constrained")
@@ -58,24 +60,24 @@ def evaluation_figure(table: pd.DataFrame, layers: Sequence[LayerSummary]) -> Fi
     return figure
 
 
-def _panel(axes: Axes, part: pd.DataFrame, found: LayerSummary, low: float, high: float) -> None:
-    colour = ARM_COLOURS.get(found.layer, "#444444")
+def _panel(axes: Axes, part: pd.DataFrame, summary: LayerSummary, low: float, high: float) -> None:
+    colour = ARM_COLOURS.get(summary.layer, "#444444")
     axes.plot([low, high], [low, high], color="#999999", linewidth=0.8)
     for line in (axes.axhline, axes.axvline):
         line(0.5, color="#cccccc", linewidth=0.6, linestyle=":")
-    x = part["best_auroc"] if found.best else part["auroc"] * 0 + 0.5
+    x = part["best_auroc"] if summary.best else part["auroc"] * 0 + 0.5
     axes.scatter(x, part["auroc"], s=18, color=colour, alpha=0.75, linewidths=0, zorder=3)
     axes.scatter([x.mean()], [part["auroc"].mean()], s=70, marker="+", color="black", zorder=4)
     if len(part) <= _MOST_NAMED:
-        for name, across, up in zip(part["gene"], x, part["auroc"], strict=True):
+        for name, best_auroc, auroc in zip(part["gene"], x, part["auroc"], strict=True):
             axes.annotate(
-                str(name), (across, up), fontsize=6, xytext=(3, 2), textcoords="offset points",
-                parse_math=False,
+                str(name), (best_auroc, auroc), fontsize=6, xytext=(3, 2),
+                textcoords="offset points", parse_math=False,
             )  # fmt: skip
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    best = found.best or "none: chance"
+    baseline = summary.best or "none: chance"
     axes.set_title(
-        f"{found.layer}\nincrement {_signed(found.increment)}\nbest baseline: {best}",
+        f"{summary.layer}\nincrement {_signed(summary.increment)}\nbest baseline: {baseline}",
         fontsize=8, parse_math=False,
     )  # fmt: skip
 
@@ -87,28 +89,28 @@ def describe_evaluation(
     lines = [*_sources(content), *_coverage(content, coverage, layers), ""]
     lines += _scores(layers)
     lines += ["", *_references(layers, content["baselines"]), ""]
-    lines += [f"{found.layer}: {verdict_in_words(found)}" for found in layers]
+    lines += [f"{summary.layer}: {verdict_in_words(summary)}" for summary in layers]
     return lines
 
 
-def verdict_in_words(found: LayerSummary) -> str:
+def verdict_in_words(summary: LayerSummary) -> str:
     """Whether scores add anything beyond the baselines, in a sentence."""
-    if found.verdict == TOO_FEW and found.perturbed < 3:
+    if summary.verdict == TOO_FEW and summary.perturbed < 3:
         return (
-            f"{found.perturbed} perturbed gene{'s' * (found.perturbed > 1)} could be scored, too "
-            "few to say anything of others; three are needed."
+            f"{summary.perturbed} perturbed gene{'s' * (summary.perturbed > 1)} could be scored, "
+            "too few to say anything of others; three are needed."
         )
-    if found.verdict == TOO_FEW:
+    if summary.verdict == TOO_FEW:
         return "no baseline could be had, so there is nothing that the scores could add to."
     alone = (
         "on their own they rank better than the best of them"
-        if found.increment.low > 0
+        if summary.increment.low > 0
         else "on their own they do not rank better than the best of them"
     )
-    shown = f"AUROC {_signed(found.joint)}, p = {found.joint_p:.2g}"
-    if found.verdict == ADDS:
+    shown = f"AUROC {_signed(summary.joint)}, p = {summary.joint_p:.2g}"
+    if summary.verdict == ADDS:
         return f"the scores add to the gene-level baselines taken together ({shown}); {alone}."
-    if found.joint_p <= LEVEL and found.joint.value > 0:  # and so its weight is below zero
+    if summary.joint_p <= LEVEL and summary.joint.value > 0:  # and so its weight is below zero
         return (
             f"the scores add to the baselines only when read backwards ({shown}): the less a gene "
             "moves, the more it changed."
@@ -124,8 +126,8 @@ def _sources(content: dict[str, Any]) -> list[str]:
     if asked["least_fold_change"]:
         threshold += f" and |log fold change| ≥ {asked['least_fold_change']:g}"
     left_out = [
-        f"{number} {what}"
-        for number, what in (
+        f"{number} {description}"
+        for number, description in (
             (screen.get("combinations_left_out", 0), "combinations of genes"),
             (screen.get("unclear_left_out", 0), "labels that are not understood"),
             (screen.get("perturbed_genes_with_too_few_cells", 0), "genes with too few cells"),
@@ -133,17 +135,16 @@ def _sources(content: dict[str, Any]) -> list[str]:
         if number
     ]
     lines = [
-        f"Run:    {run['name']}: {run['knockouts']:,} knock-outs × {run['responders']:,} "
-        "responders",
+        f"Run:    {run['name']}: {run['perturbations']:,} perturbations ({run['kind']}) × "
+        f"{run['responders']:,} responders",
         f"Screen: {screen['name']}: {screen['perturbed']:,} perturbed genes × "
         f"{screen['genes']:,} genes; changed: {threshold}",
     ]
     if left_out:
         lines.append(f"        left out: {', '.join(left_out)}")
-    if run["knockouts_of_several_genes"]:
+    if run["sets"]:
         lines.append(
-            f"        {len(run['knockouts_of_several_genes'])} knock-outs of several genes at once "
-            "are not judged"
+            f"        {len(run['sets'])} perturbations of several genes at once are not judged"
         )
     return lines
 
@@ -168,8 +169,8 @@ def _coverage(
             f"          {inside - scored} have fewer than {content['asked']['fewest_changed']} "
             "changed, or unchanged, genes among their responders."
         )
-    some = coverage[coverage["scored"]]
-    ceiling = some["changed_that_respond"].sum() / some["changed_genes"].sum()
+    genes = coverage[coverage["scored"]]
+    ceiling = genes["changed_that_respond"].sum() / genes["changed_genes"].sum()
     lines.append(
         f"Recall ceiling: {ceiling:.0%} of the changed genes of those scored are responders at "
         "all; the others are missed, whatever the score."
@@ -179,51 +180,51 @@ def _coverage(
 
 def _scores(layers: Sequence[LayerSummary]) -> list[str]:
     """A line a layer; means over perturbed genes, with 95 % intervals."""
-    width = max(12, *(len(found.layer) for found in layers)) + 2
+    width = max(12, *(len(summary.layer) for summary in layers)) + 2
     rows = [("", "AUROC", "best baseline", "increment", "joint increment", "p")]
     rows += [
         (
-            found.layer, _number(found.auroc.value), _number(found.best_auroc),
-            _signed(found.increment), _signed(found.joint), _p(found.joint_p),
+            summary.layer, _number(summary.auroc.value), _number(summary.best_auroc),
+            _signed(summary.increment), _signed(summary.joint), _p(summary.joint_p),
         )
-        for found in layers
+        for summary in layers
     ]  # fmt: skip
     lines = [
         "Means over perturbed genes [95 % intervals]; p of the joint increment, times the number "
         "of layers:"
     ]
-    for first, *rest in rows:
-        auroc, best, increment, joint, p = rest
+    for layer, auroc, best, increment, joint, p in rows:
         lines.append(
-            f"  {first:<{width}}{auroc:>6}  {best:>13}  {increment:>24}  {joint:>24}  {p:>7}"
+            f"  {layer:<{width}}{auroc:>6}  {best:>13}  {increment:>24}  {joint:>24}  {p:>7}"
         )
     lines.append("Average precision (chance), Spearman with |log fold change|, and AUROC less that")
-    lines.append("of the same genes under other knock-outs:")
+    lines.append("of the same genes under other perturbations:")
     lines += [
-        f"  {found.layer:<{width}}{_number(found.average_precision.value):>6}  "
-        f"({_number(found.chance_average_precision)})  {_number(found.spearman.value):>7}  "
-        f"{_signed(found.under_other_knockouts):>26}"
-        for found in layers
+        f"  {summary.layer:<{width}}{_number(summary.average_precision.value):>6}  "
+        f"({_number(summary.chance_average_precision)})  {_number(summary.spearman.value):>7}  "
+        f"{_signed(summary.under_other_perturbations):>26}"
+        for summary in layers
     ]
     return lines
 
 
 def _references(layers: Sequence[LayerSummary], baselines: Sequence[str]) -> list[str]:
     if not baselines:
-        return ["No baseline could be had: one knock-out, and no cells (--cells) to know genes by."]
+        return [
+            "No baseline could be had: one perturbation, and no run (--cells) to know genes by."
+        ]
     lines = ["Baselines, AUROC:"]
-    for found in layers:
-        each = ", ".join(f"{name} {_number(value)}" for name, value in found.baselines.items())
-        lines.append(f"  {found.layer}: {each}; together {_number(found.joint_without)}")
+    for summary in layers:
+        aurocs = ", ".join(f"{name} {_number(value)}" for name, value in summary.baselines.items())
+        lines.append(f"  {summary.layer}: {aurocs}; together {_number(summary.joint_without)}")
     lines.append(
         "  for reference, who knows the rest of the screen (how often genes change there): "
-        + ", ".join(f"{found.layer} {_number(found.of_the_screen)}" for found in layers)
+        + ", ".join(f"{summary.layer} {_number(summary.of_the_screen)}" for summary in layers)
     )
-    missing = {"expression", "expression in control cells"}.isdisjoint(baselines)
-    if missing:
+    if {EXPRESSION, CONTROL_EXPRESSION}.isdisjoint(baselines):
         lines.append(
             "  note: expression and variance are not known here, so these are weak baselines; name "
-            "the sweep or run that the scores are from with --cells."
+            "the run that the scores are from with --cells."
         )
     return lines
 
@@ -236,9 +237,9 @@ def _p(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2g}"
 
 
-def _signed(found: Estimate) -> str:
-    if math.isnan(found.value):
+def _signed(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
         return "–"
-    if math.isnan(found.low):
-        return f"{found.value:+.3f}"
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    if math.isnan(estimate.low):
+        return f"{estimate.value:+.3f}"
+    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"

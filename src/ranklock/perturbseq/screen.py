@@ -1,9 +1,9 @@
-"""A screen: which genes truly changed when a gene was perturbed in cells."""
+"""A laboratory screen: which genes truly changed when a gene was perturbed in cells."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,18 +86,15 @@ class Screen:
         gone says whether the perturbation worked, not what it did.
         """
         # NaN compare as false: not tested is not changed.
-        found = np.asarray(self.q <= most_q)
+        significant: npt.NDArray[np.bool_] = np.asarray(self.q <= most_q)
         if least_fold_change > 0:
-            found &= np.abs(self.log_fold_change) >= least_fold_change
-        here: npt.NDArray[np.bool_] = found & ~self.own()
-        return here
+            significant &= np.abs(self.log_fold_change) >= least_fold_change
+        return significant & ~self.diagonal()
 
-    def own(self) -> npt.NDArray[np.bool_]:
+    def diagonal(self) -> npt.NDArray[np.bool_]:
         """Where a gene meets its own perturbation, shape (perturbed, genes)."""
-        same: npt.NDArray[np.bool_] = (
-            np.asarray(self.perturbed)[:, None] == np.asarray(self.genes)[None, :]
-        )
-        return same
+        perturbed, genes = np.asarray(self.perturbed), np.asarray(self.genes)
+        return np.asarray(perturbed[:, None] == genes[None, :])
 
 
 def described_labels(labels: Labels) -> dict[str, Any]:
@@ -135,6 +132,19 @@ def best_names(
     }  # fmt: skip
     best = max(known, key=known.__getitem__)
     return best, known[best]
+
+
+def names_as_text(names: Iterable[Any]) -> list[str]:
+    """Names as text: missing ones are empty, and numbers that identify genes stay whole.
+
+    A column of whole numbers with a gap in it reaches us as floats.
+    """
+    column = names if isinstance(names, pd.Series) else pd.Series(list(names))
+    missing = column.isna()
+    if pd.api.types.is_float_dtype(column) and (column[~missing] % 1 == 0).all():
+        column = column.astype("Int64")
+    text: list[str] = column.astype(object).where(~missing, "").astype(str).str.strip().tolist()
+    return text
 
 
 def _without_version(name: str) -> str:

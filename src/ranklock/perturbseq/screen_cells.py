@@ -1,4 +1,4 @@
-"""A screen from its cells: scPerturb's .h5ad, with differential expression computed here."""
+"""A laboratory screen from its cells (scPerturb's .h5ad), with differential expression."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from scipy import stats
 from ranklock.cells.encoding import Values, as_linear
 from ranklock.errors import InputError, OptionError
 from ranklock.perturbseq.labels import Labels, read_labels
-from ranklock.perturbseq.screen import GeneNames, Screen, best_names, described_labels
+from ranklock.perturbseq.screen import (
+    GeneNames,
+    Screen,
+    best_names,
+    described_labels,
+    names_as_text,
+)
 from ranklock.progress import progress as show_progress
 from ranklock.run.folder import file_digest
 from ranklock.statistics.significance import false_discovery_rates
@@ -36,7 +42,7 @@ CONTROL_EXPRESSION, CONTROL_VARIANCE = "expression in control cells", "variance 
 
 
 @dataclass(frozen=True)
-class CellOptions:
+class ScreenOptions:
     """How a screen's cells are read and tested.
 
     Attributes
@@ -68,7 +74,7 @@ def read_screen_cells(
     source: str | Path | AnnData,
     names: GeneNames,
     wanted: Collection[str],
-    options: CellOptions | None = None,
+    options: ScreenOptions | None = None,
     *,
     progress: bool = False,
 ) -> Screen:
@@ -108,14 +114,16 @@ def read_screen_cells(
     where cells are many, whatever the number of cultures: a table from a test of your own is
     taken as well.
     """
-    options = options or CellOptions()
-    name = "AnnData" if not isinstance(source, str | Path) else str(source)
-    adata = source if not isinstance(source, str | Path) else _open(Path(source))
+    options = options or ScreenOptions()
+    if isinstance(source, str | Path):
+        name, adata = str(source), open_h5ad(Path(source), backed=True)
+    else:
+        name, adata = "AnnData", source
     genes, gene_column = _genes(adata, names, name)
-    labels, of_cell, column = _labels(adata, names, genes, options, name)
-    number = pd.Series(of_cell[of_cell != ""]).value_counts()
-    enough = [gene for gene in number.index if number[gene] >= options.min_cells]
-    perturbed = [gene for gene in enough if gene in wanted]
+    labels, gene_of_cell, column = _labels(adata, names, genes, options, name)
+    cell_counts = pd.Series(gene_of_cell[gene_of_cell != ""]).value_counts()
+    testable = [gene for gene in cell_counts.index if cell_counts[gene] >= options.min_cells]
+    perturbed = [gene for gene in testable if gene in wanted]
     controls = _controls(adata, labels, column, options, name)
     where = f"{name}, {options.layer}"
     control = _normalised(adata, controls, options, where)
@@ -123,44 +131,51 @@ def read_screen_cells(
     q = np.full_like(fold, np.nan)
     with show_progress(len(perturbed), "perturbed genes tested", shown=progress) as advance:
         for row, gene in enumerate(perturbed):
-            cells = _normalised(adata, np.flatnonzero(of_cell == gene), options, where)
+            cells = _normalised(adata, np.flatnonzero(gene_of_cell == gene), options, where)
             fold[row], q[row] = _compare(cells, control, options.min_cells)
             advance(1)
     logs = control.copy()
     logs.data = np.log1p(logs.data)
     mean, variance = _moments(logs)
-    kept, columns = np.unique(np.asarray(genes, dtype=object), return_index=True)
-    how: dict[str, Any] = {
+    unique, columns = np.unique(np.asarray(genes, dtype=object), return_index=True)
+    provenance: dict[str, Any] = {
         "perturbation_column": column,
         "gene_column": gene_column,
         "control_cells": len(controls),
         "test": "Mann-Whitney on log(1 + counts per 10,000), Benjamini and Hochberg",
         "min_cells": options.min_cells,
-        "cells_of_one_gene": int((of_cell != "").sum()),
+        "cells_of_one_gene": int((gene_of_cell != "").sum()),
         "cells_in_all": int(adata.n_obs),
-        "perturbed_genes_with_too_few_cells": int(len(number) - len(enough)),
-        "cells": {gene: int(number[gene]) for gene in perturbed},
-        "genes_named_twice": len(genes) - len(kept),
+        "perturbed_genes_with_too_few_cells": int(len(cell_counts) - len(testable)),
+        "cells": {gene: int(cell_counts[gene]) for gene in perturbed},
+        "genes_named_twice": len(genes) - len(unique),
         **described_labels(labels),
     }
     return Screen(
         perturbed,
-        [str(gene) for gene in kept],
+        [str(gene) for gene in unique],
         fold[:, columns],
         q[:, columns],
         name,
         file_digest(Path(name)) if isinstance(source, str | Path) else "",
-        elsewhere=[gene for gene in enough if gene not in wanted],
+        elsewhere=[gene for gene in testable if gene not in wanted],
         gene_level={CONTROL_EXPRESSION: mean[columns], CONTROL_VARIANCE: variance[columns]},
-        how=how,
+        how=provenance,
     )
 
 
-def _open(path: Path) -> AnnData:
+def open_h5ad(path: Path, *, backed: bool) -> AnnData:
+    """An ``.h5ad``, its matrix left on disk where it is ``backed``.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
     from anndata import read_h5ad
 
     try:
-        return read_h5ad(path, backed="r")
+        return read_h5ad(path, backed="r" if backed else None)
     except Exception as error:  # readers raise OSError, KeyError and errors of their own
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is not a readable .h5ad file ({reason}).") from error
@@ -168,23 +183,23 @@ def _open(path: Path) -> AnnData:
 
 def _genes(adata: AnnData, names: GeneNames, name: str) -> tuple[list[str], str]:
     """What the run calls each gene of the matrix, and the column of var that says so."""
-    places = {_INDEX: [str(gene) for gene in adata.var_names]}
-    places |= {c: [str(gene) for gene in adata.var[c]] for c in _GENES if c in adata.var}
-    column, known = best_names(places, names.find)
+    columns = {_INDEX: names_as_text(adata.var_names)}
+    columns |= {c: names_as_text(adata.var[c]) for c in _GENES if c in adata.var}
+    column, known = best_names(columns, names.find)
     if not known:
         raise InputError(
-            f"{name}: none of its {adata.n_vars} genes ({', '.join(places[_INDEX][:3])}, …) is in "
+            f"{name}: none of its {adata.n_vars} genes ({', '.join(columns[_INDEX][:3])}, …) is in "
             "the run; is it the same species, named by symbols or Ensembl IDs?"
         )
-    return [names.call(gene) for gene in places[column]], column
+    return [names.call(gene) for gene in columns[column]], column
 
 
 def _labels(
-    adata: AnnData, names: GeneNames, genes: Sequence[str], options: CellOptions, name: str
+    adata: AnnData, names: GeneNames, genes: Sequence[str], options: ScreenOptions, name: str
 ) -> tuple[Labels, npt.NDArray[np.object_], str]:
     """Labels of the perturbations, the one gene perturbed in each cell or "", and the column."""
-    there = [c for c in _PERTURBATION if c in adata.obs]
-    column = options.perturbation or (there[0] if there else None)
+    usual = [c for c in _PERTURBATION if c in adata.obs]
+    column = options.perturbation or (usual[0] if usual else None)
     if column is None or column not in adata.obs:
         said = f"has no obs column {column!r}" if column else "has no obs column perturbation"
         raise InputError(
@@ -196,26 +211,26 @@ def _labels(
     def find(label: str) -> str | None:
         return names.find(label) or (names.call(label) if label in in_screen else None)
 
-    values = adata.obs[column].astype(object)
-    text = values.where(values.notna(), "").astype(str).to_numpy()
-    labels = read_labels([label for label in pd.unique(text) if label], find, options.controls)
-    of_cell = pd.Series(text).map(labels.genes).fillna("").to_numpy(dtype=object)
+    text = pd.Series(names_as_text(adata.obs[column]))
+    labels = read_labels([label for label in text.unique() if label], find, options.controls)
+    gene_of_cell = text.map(labels.genes).fillna("").to_numpy(dtype=object)
     if _NPERTS in adata.obs:
         number = pd.to_numeric(adata.obs[_NPERTS].astype(str), errors="coerce").to_numpy()
-        of_cell[number > 1] = ""
-    return labels, of_cell, column
+        gene_of_cell[number > 1] = ""
+    return labels, gene_of_cell, column
 
 
 def _controls(
-    adata: AnnData, labels: Labels, column: str, options: CellOptions, name: str
+    adata: AnnData, labels: Labels, column: str, options: ScreenOptions, name: str
 ) -> npt.NDArray[np.int_]:
     """Rows of the control cells, ascending, at most as many as asked for."""
     missing = [label for label in options.controls if label not in labels.controls]
     if missing:
         raise OptionError(f"{name}: no cell is called {missing[0]!r} in obs[{column!r}].")
-    rows = np.flatnonzero(adata.obs[column].astype(str).isin(labels.controls).to_numpy())
+    names = pd.Series(names_as_text(adata.obs[column]))
+    rows = np.flatnonzero(names.isin(labels.controls).to_numpy())
     if len(rows) < options.min_cells:
-        examples = ", ".join(map(str, pd.unique(adata.obs[column])[:5]))
+        examples = ", ".join(names.unique()[:5])
         raise InputError(
             f"{name} has {len(rows)} control cells by obs[{column!r}], and {options.min_cells} "
             f"are needed (--screen-min-cells); name their label with --control. It begins with: "
@@ -228,7 +243,7 @@ def _controls(
 
 
 def _normalised(
-    adata: AnnData, rows: npt.NDArray[np.int_], options: CellOptions, where: str
+    adata: AnnData, rows: npt.NDArray[np.int_], options: ScreenOptions, where: str
 ) -> sp.csr_matrix:
     """Counts per 10,000 of some cells; cells without a count stay empty."""
     if options.layer == "X":
@@ -240,8 +255,8 @@ def _normalised(
     else:
         matrix = None
     if matrix is None:
-        there = ", ".join(["X"] * (adata.X is not None) + list(adata.layers))
-        raise InputError(f"{where}: there is no such matrix; there are: {there} (--counts-layer).")
+        layers = ", ".join(["X"] * (adata.X is not None) + list(adata.layers))
+        raise InputError(f"{where}: there is no such matrix; there are: {layers} (--counts-layer).")
     linear = as_linear(sp.csr_matrix(matrix[rows]), options.values, where).astype(np.float64)
     linear.eliminate_zeros()  # stored zeros would count as found
     totals = np.asarray(linear.sum(axis=1)).ravel()
@@ -253,15 +268,15 @@ def _compare(
     cells: sp.csr_matrix, control: sp.csr_matrix, min_cells: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Log₂ fold change and q of every gene; NaN where too few cells have it."""
-    found = cells.getnnz(axis=0) + control.getnnz(axis=0)
-    tested = np.flatnonzero(found >= min_cells)
+    detections = cells.getnnz(axis=0) + control.getnnz(axis=0)
+    tested = np.flatnonzero(detections >= min_cells)
     p, fold = np.full((2, cells.shape[1]), np.nan)
     for start in range(0, len(tested), _AT_ONCE):
         part = tested[start : start + _AT_ONCE]
         # The logarithm changes no rank, and so no p.
-        one, other = cells[:, part].toarray(), control[:, part].toarray()
-        p[part] = stats.mannwhitneyu(one, other, axis=0, method="asymptotic").pvalue
-        fold[part] = np.log2((one.mean(axis=0) + 0.01) / (other.mean(axis=0) + 0.01))
+        treated, untreated = cells[:, part].toarray(), control[:, part].toarray()
+        p[part] = stats.mannwhitneyu(treated, untreated, axis=0, method="asymptotic").pvalue
+        fold[part] = np.log2((treated.mean(axis=0) + 0.01) / (untreated.mean(axis=0) + 0.01))
     return fold, false_discovery_rates(p)
 
 

@@ -1,8 +1,7 @@
-"""A screen from a table of differential expression: a row a perturbed gene and responder."""
+"""A laboratory screen from a table of differential expression, a row a gene and responder."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +14,14 @@ import pandas as pd
 
 from ranklock.errors import InputError, OptionError
 from ranklock.perturbseq.labels import read_labels
-from ranklock.perturbseq.screen import GeneNames, Screen, best_names, described_labels
+from ranklock.perturbseq.screen import (
+    GeneNames,
+    Screen,
+    best_names,
+    described_labels,
+    names_as_text,
+)
+from ranklock.run.folder import file_digest
 from ranklock.statistics.significance import false_discovery_rates
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
@@ -100,7 +106,7 @@ def read_screen_table(
         raise InputError(f"{path} holds no rows.")
     used = _columns(table, columns or TableColumns(), names.find, path)
     return screen_of_table(
-        table, names, used, name=str(path), sha256=_digest(path), controls=controls,
+        table, names, used, name=str(path), sha256=file_digest(path), controls=controls,
         unlisted=unlisted,
     )  # fmt: skip
 
@@ -116,23 +122,25 @@ def screen_of_table(
     unlisted: str = "left-out",
 ) -> Screen:
     """A screen from the rows of a table whose columns are known."""
-    labels_of_rows, label_codes = np.unique(_text(table[used["perturbed"]]), return_inverse=True)
-    responders_of_rows, responder_codes = np.unique(
-        _text(table[used["responder"]]), return_inverse=True
+    label_names, label_codes = np.unique(
+        names_as_text(table[used["perturbed"]]), return_inverse=True
     )
-    responders = [names.call(str(gene)) for gene in responders_of_rows]
+    responder_names, responder_codes = np.unique(
+        names_as_text(table[used["responder"]]), return_inverse=True
+    )
+    responders = [names.call(str(gene)) for gene in responder_names]
     in_screen = set(responders)
 
     def find(label: str) -> str | None:
         gene = names.call(label)
         return gene if names.find(label) is not None or gene in in_screen else None
 
-    labels = read_labels([str(label) for label in labels_of_rows if label], find, controls)
+    labels = read_labels([str(label) for label in label_names if label], find, controls)
     perturbed = list(dict.fromkeys(labels.genes.values()))
     genes = list(dict.fromkeys(gene for gene in responders if gene))
     row_of = {gene: row for row, gene in enumerate(perturbed)}
     column_of = {gene: column for column, gene in enumerate(genes)}
-    row = np.array([row_of.get(labels.genes.get(str(label), ""), -1) for label in labels_of_rows])
+    row = np.array([row_of.get(labels.genes.get(str(label), ""), -1) for label in label_names])
     column = np.array([column_of.get(gene, -1) for gene in responders])
     rows = pd.DataFrame({"row": row[label_codes], "column": column[responder_codes]})
     raw = used.get("adjusted_p") or used["p"]
@@ -142,32 +150,32 @@ def screen_of_table(
     if rows.empty:
         raise InputError(
             f"{name} has no row of one perturbed gene and a responder with a p value in "
-            f"{raw!r} (its perturbations begin with {', '.join(labels_of_rows[:3])}); name the "
+            f"{raw!r} (its perturbations begin with {', '.join(label_names[:3])}); name the "
             "columns (--perturbed-column, --responder-column, --adjusted-p-column)."
         )
     # Several guides of one gene: the smallest p, times their number (Bonferroni).
     grouped = rows.groupby(["row", "column"])
     smallest = rows.loc[grouped["p"].idxmin()]
-    several = grouped.size().to_numpy()
+    guides = grouped.size().to_numpy()
     p = np.full((len(perturbed), len(genes)), np.nan, np.float32)
     effect = np.full_like(p, np.nan)
-    p[smallest["row"], smallest["column"]] = np.minimum(smallest["p"] * several, 1.0)
+    p[smallest["row"], smallest["column"]] = np.minimum(smallest["p"] * guides, 1.0)
     effect[smallest["row"], smallest["column"]] = smallest["effect"]
     if "adjusted_p" not in used:
-        p = np.array([false_discovery_rates(one) for one in p], dtype=np.float32)
+        p = np.array([false_discovery_rates(row) for row in p], dtype=np.float32)
     if unlisted == "unchanged":
         p[np.isnan(p)] = 1.0
-    how: dict[str, Any] = {
+    provenance: dict[str, Any] = {
         "columns": dict(used),
         "p": "adjusted by the table" if "adjusted_p" in used
         else "adjusted here (Benjamini and Hochberg, over the genes of each perturbation)",
         "rows": len(table),
         "rows_used": len(rows),
-        "rows_of_several_guides": int((several > 1).sum()),
+        "rows_of_several_guides": int((guides > 1).sum()),
         "unlisted": unlisted,
         **described_labels(labels),
     }  # fmt: skip
-    return Screen(perturbed, genes, effect, p, name, sha256, how=how)
+    return Screen(perturbed, genes, effect, p, name, sha256, how=provenance)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -187,25 +195,28 @@ def _columns(
     table: pd.DataFrame, asked: TableColumns, find: Callable[[str], str | None], path: Path
 ) -> dict[str, str]:
     """Role → column, as asked for or as recognised."""
-    there = {str(column): re.sub(r"[^a-z0-9]", "", str(column).lower()) for column in table}
+    plain = {str(column): re.sub(r"[^a-z0-9]", "", str(column).lower()) for column in table}
     roles = {"perturbed": _PERTURBED, "responder": _RESPONDER, "effect": _EFFECT,
              "p": _P, "adjusted_p": _ADJUSTED}  # fmt: skip
     used: dict[str, str] = {}
     for role in fields(asked):
         named = getattr(asked, role.name)
-        if named is not None and named not in there:
-            raise OptionError(f"{path} has no column {named!r}; it has: {', '.join(there)}.")
+        if named is not None and named not in plain:
+            raise OptionError(f"{path} has no column {named!r}; it has: {', '.join(plain)}.")
         if named is not None:
             used[role.name] = named
     for role_name, usual in roles.items():
-        free = [column for column in there if column not in used.values()]
-        ranked = sorted((usual.index(there[c]), c) for c in free if there[c] in usual)
+        free = [column for column in plain if column not in used.values()]
+        ranked = sorted((usual.index(plain[c]), c) for c in free if plain[c] in usual)
         if role_name in used or not ranked:
             continue
         used[role_name] = ranked[0][1]
         if role_name == "responder" and len(ranked) > 1:
-            among = {column: _text(table[column]).unique().tolist() for _, column in ranked}
-            used[role_name] = best_names(among, find)[0]
+            candidates = {
+                column: pd.unique(pd.Series(names_as_text(table[column]))).tolist()
+                for _, column in ranked
+            }
+            used[role_name] = best_names(candidates, find)[0]
     missing = [role for role in ("perturbed", "responder") if role not in used]
     if not {"p", "adjusted_p"} & set(used):
         missing.append("adjusted_p")
@@ -215,31 +226,21 @@ def _columns(
         option = f"--{missing[0].replace('_', '-')}-column"
         raise InputError(
             f"{path} has no column that is recognised as {what}; name it with {option}. It has: "
-            f"{', '.join(there)}."
+            f"{', '.join(plain)}."
         )
     return used
-
-
-def _text(column: pd.Series) -> pd.Series:
-    """Names as text; missing ones are empty."""
-    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
 
 
 def _numbers(
     table: pd.DataFrame, column: str, name: str, least: float = -np.inf, most: float = np.inf
 ) -> npt.NDArray[np.float64]:
     numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
-    wrong = np.isnan(numbers) & table[column].notna().to_numpy()
-    wrong |= (numbers < least) | (numbers > most)
-    if wrong.any():
-        row = int(wrong.argmax())
+    invalid = np.isnan(numbers) & table[column].notna().to_numpy()
+    invalid |= (numbers < least) | (numbers > most)
+    if invalid.any():
+        row = int(invalid.argmax())
         raise InputError(
             f"{name}: {table[column].iloc[row]!r} in row {row} of {column!r} is no number from "
             f"{least:g} to {most:g}; name another column, or mend the row."
         )
     return np.asarray(numbers)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -37,13 +37,13 @@ class LayerSummary:
     best
         The one with the largest; None where there is none.
     best_auroc, best_average_precision
-        Its own.
+        Those of the best baseline.
     increment, increment_average_precision
         Score less best baseline, perturbed gene by perturbed gene.
     increment_p
         Of no increment in AUROC, by Wilcoxon's signed-rank test.
-    under_other_knockouts
-        AUROC less that of the same genes under other knock-outs.
+    under_other_perturbations
+        AUROC less that of the same genes under other perturbations.
     joint_without
         AUROC of all baselines taken together.
     joint, joint_average_precision
@@ -74,7 +74,7 @@ class LayerSummary:
     increment: Estimate
     increment_average_precision: Estimate
     increment_p: float
-    under_other_knockouts: Estimate
+    under_other_perturbations: Estimate
     joint_without: float
     joint: Estimate
     joint_average_precision: Estimate
@@ -154,7 +154,7 @@ def summarise_layer(part: pd.DataFrame, baselines: list[str], layers: int) -> La
             part["average_precision"] - part["best_average_precision"]
         ),
         increment_p=signed_rank_p(part["increment"]),
-        under_other_knockouts=_mean(part["auroc"] - part["auroc_under_other_knockouts"]),
+        under_other_perturbations=_mean(part["auroc"] - part["auroc_under_other_perturbations"]),
         joint_without=float(part["joint_auroc_without"].mean())
         if "joint_auroc_without" in part else float("nan"),
         joint=joint,
@@ -172,13 +172,13 @@ def _oriented(part: pd.DataFrame, baselines: list[str]) -> pd.DataFrame:
         if f"auroc of {name}" not in part:
             continue
         forwards = part[f"auroc of {name}"].to_numpy()
-        others = (forwards.sum() - forwards) / max(len(forwards) - 1, 1)
-        backwards = (others < 0.5) & (len(forwards) > 1)
+        mean_of_others = (forwards.sum() - forwards) / max(len(forwards) - 1, 1)
+        backwards = (mean_of_others < 0.5) & (len(forwards) > 1)
         for kind in ("auroc", "average precision"):
             turned = part.pop(f"{kind} of {name} backwards")
             part[f"{kind} of {name}"] = np.where(backwards, turned, part[f"{kind} of {name}"])
-    there = [name for name in baselines if f"auroc of {name}" in part]
-    best = max(there, key=lambda name: part[f"auroc of {name}"].mean()) if there else None
+    known = [name for name in baselines if f"auroc of {name}" in part]
+    best = max(known, key=lambda name: part[f"auroc of {name}"].mean()) if known else None
     part["best_baseline"] = best
     part["best_auroc"] = part[f"auroc of {best}"] if best else np.nan
     part["best_average_precision"] = part[f"average precision of {best}"] if best else np.nan
@@ -186,10 +186,10 @@ def _oriented(part: pd.DataFrame, baselines: list[str]) -> pd.DataFrame:
     return part
 
 
-def _difference(part: pd.DataFrame, one: str, other: str) -> Array:
-    if one not in part:
+def _difference(part: pd.DataFrame, minuend: str, subtrahend: str) -> Array:
+    if minuend not in part:
         return np.full(len(part), np.nan)
-    return np.asarray(part[one] - part[other], dtype=np.float64)
+    return np.asarray(part[minuend] - part[subtrahend], dtype=np.float64)
 
 
 def _mean(values: pd.Series | Array) -> Estimate:
@@ -203,5 +203,5 @@ def _over_genes(values: Array) -> tuple[Estimate, float]:
         return NOTHING, float("nan")
     if len(finite) < FEWEST_FOR_AN_INTERVAL:
         return without_interval(float(finite.mean()), len(finite)), float("nan")
-    found, p = mean_test(finite, np.arange(len(finite)))
-    return replace(found, replicates="perturbed genes"), p
+    mean, p = mean_test(finite, np.arange(len(finite)))
+    return replace(mean, replicates="perturbed genes"), p
