@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ranklock.run.old_sweep_plan import plan_sweep as plan_sweep
     from ranklock.run.old_sweep_result import Sweep as Sweep
     from ranklock.run.old_sweep_result import read_sweep as read_sweep
-    from ranklock.run.states import StateQuestion as StateQuestion
+    from ranklock.run.states import States as States
     from ranklock.significance.combinations import combinations as combinations
     from ranklock.significance.shifts import Knockouts as Knockouts
     from ranklock.significance.shifts import knockouts as knockouts
@@ -73,7 +73,7 @@ _HOME = {
     "Run": "run.old_run",
     "Screen": "estimates.result",
     "Selection": "cells",
-    "StateQuestion": "run.states",
+    "States": "run.states",
     "Sweep": "run.old_sweep_result",
     "Vocabulary": "genes.vocabulary",
     "audit": "audits.audit",

@@ -12,6 +12,8 @@ import pandas as pd
 
 from ranklock.errors import InputError, OptionError
 
+_MISSING = frozenset({"", "nan", "<na>", "nat"})  # as pandas writes what is missing
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -98,7 +100,7 @@ def _matches(
     if column not in obs:
         there = ", ".join(map(str, obs.columns)) or "none"
         raise InputError(f"{source} has no obs column {column!r}; there are: {there}.")
-    text = obs[column].astype(str)
+    text = pd.Series(text_of(obs[column]))
     for value in values:
         if not (text == value).any():
             known = text.value_counts().index[:8].tolist()
@@ -107,6 +109,32 @@ def _matches(
                 f"{source}: no cell has {column}={value}; values are {', '.join(known)}{more}."
             )
     return np.asarray(text.isin(values), dtype=bool)
+
+
+def text_of(column: pd.Series) -> npt.NDArray[np.object_]:
+    """Values of a column as people write them.
+
+    Parameters
+    ----------
+    column
+        A column of ``obs``, of whatever type.
+
+    Returns
+    -------
+    Text, shape (cells,); None where the value is missing or was written as ``nan``. Whole numbers
+    have no decimal point, also where missing values among them made the column one of floats.
+    """
+    codes, values = pd.factorize(column)
+    # The code of a missing value is -1: the last text.
+    texts: npt.NDArray[np.object_] = np.array([*map(_text, values), None], dtype=object)[codes]
+    return texts
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    text = str(value)
+    return None if text.strip().casefold() in _MISSING else text
 
 
 def parse_range(text: str) -> slice:

@@ -1,144 +1,303 @@
-"""States of cells, and where they lie: what a cell may move towards."""
+"""States of cells, and where they lie: what a perturbed cell may move towards."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from ranklock.arms import ModelInput, baseline, capacity
 from ranklock.cells import Cells
-from ranklock.effects.readout import embeddings
-from ranklock.engine.batches import hidden_states
-from ranklock.errors import InputError, OptionError
+from ranklock.engine.batches import hidden_states, tokens_at_once
+from ranklock.errors import OptionError
 from ranklock.models import Model
-from ranklock.run.old_plan import baseline_of, shown_genes
+from ranklock.progress import progress as show_progress
+from ranklock.run.given_states import given_vectors
+from ranklock.run.state_cells import DonorLeftOut, Rows, StateCells, StateMembers, state_members
 
-MOST_CELLS = 200  # that a state's embedding is averaged over
+GOAL = "goal"  # what the goal is called in results; alternatives have their own names
+
+Average = Literal["mean", "median"]
+Vectors = npt.NDArray[np.float64]
+Embeddings = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class StateQuestion:
+class StatesAsked:
+    """What was asked of states, as a manifest holds it; as in :class:`States`.
+
+    Attributes
+    ----------
+    embeddings
+        File that the states' embeddings are from, ``"given"`` where they came as an object.
+    """
+
+    key: str
+    start: tuple[str, ...]
+    goal: str
+    alternatives: tuple[str, ...] = ()
+    within: str | None = None
+    average: str = "mean"
+    goal_cells: int = 1000
+    embeddings: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class States:
     """From which state to which, by a column of ``obs``.
 
     Attributes
     ----------
     key
         The column.
-    start, goal
-        State of the cells that are perturbed, and state that they may move towards.
+    start
+        State, or states, of the cells that are perturbed: no others are.
+    goal
+        State that they may move towards.
     alternatives
         Other states that they may move towards.
+    within
+        Column that names donors: each cell's goal and alternatives are then those of its own
+        donor. Cells without a donor, and donors without cells of each of these states, are left
+        out.
+    average
+        How a state's cells are made one embedding: their ``"mean"``, or elementwise ``"median"``.
+    goal_cells
+        Most cells that a state (of a donor) is averaged over; drawn at random where there are more.
+    embeddings
+        Embeddings of the goal and the alternatives, instead of those of cells: state → vector, or
+        a table, or the file of one (see :func:`ranklock.run.given_states.given_vectors`).
+    cells
+        Cells that the states are averaged over; by default, those that are perturbed among others.
+    seed
+        Seed of the draw.
+
+    Raises
+    ------
+    OptionError
+        When two states are the same, or an option has no such value.
     """
 
     key: str
-    start: str
+    start: Sequence[str]
     goal: str
-    alternatives: tuple[str, ...] = ()
+    alternatives: Sequence[str] = ()
+    within: str | None = None
+    average: Average = "mean"
+    goal_cells: int = 1000
+    embeddings: Mapping[str, Any] | pd.DataFrame | str | Path | None = None
+    cells: Cells | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("start", "alternatives"):
+            value = getattr(self, name)
+            states = (value,) if isinstance(value, str) else tuple(dict.fromkeys(map(str, value)))
+            object.__setattr__(self, name, states)
+        object.__setattr__(self, "goal", str(self.goal))
+        if not self.start:
+            raise OptionError("Name the state of the cells that are perturbed (--start).")
+        named = (*self.start, self.goal, *self.alternatives)
+        twice = sorted({state for state in named if named.count(state) > 1})
+        if twice:
+            raise OptionError(
+                f"{', '.join(twice)}: two of the start, the goal and the alternatives are the same."
+            )
+        if GOAL in self.alternatives:
+            raise OptionError(
+                f"An alternative is named {GOAL!r}, as the goal is in results; rename it."
+            )
+        if self.average not in get_args(Average):
+            raise OptionError(f"A state is the mean or the median of cells, not {self.average!r}.")
+        if self.goal_cells < 1:
+            raise OptionError("--goal-cells is at least 1.")
+        if self.within == self.key:
+            raise OptionError(f"{self.key!r} names states and cannot name donors too (--within).")
+        if self.within is not None and self.embeddings is not None:
+            raise OptionError("Given embeddings are of states, not of each donor's: drop --within.")
+
+    @cached_property
+    def ends(self) -> Mapping[str, str]:
+        """Name in results → state: ``goal``, and each alternative by its own name."""
+        return {GOAL: self.goal} | {state: state for state in self.alternatives}
 
     @property
-    def named(self) -> dict[str, str]:
-        """The column, the start and the goal, for a manifest."""
-        return {"key": self.key, "start": self.start, "goal": self.goal}
-
-    def ends(self) -> dict[str, str]:
-        """Name in results → state: ``goal``, and each alternative by its own name.
-
-        Raises
-        ------
-        OptionError
-            When two of the states are one.
-        """
-        states = (self.start, self.goal, *self.alternatives)
-        if len(set(states)) < len(states):
-            raise OptionError("Two of the start, the goal and the alternatives are the same.")
-        if "goal" in self.alternatives:
-            raise OptionError(
-                "An alternative is named 'goal', as the goal is in results; rename it."
-            )
-        return {"goal": self.goal} | {state: state for state in self.alternatives}
-
-    def rows(self, cells: Cells, state: str) -> npt.NDArray[np.int_]:
-        """Cells in a state.
-
-        Raises
-        ------
-        InputError
-            When there is no such column, or no cell is in the state.
-        """
-        if self.key not in cells.obs:
-            raise InputError(
-                f"{cells.source} has no column {self.key!r} in obs (it has "
-                f"{', '.join(map(str, cells.obs.columns)) or 'none'}); name one with --state-key."
-            )
-        values = cells.obs[self.key].astype(str).to_numpy()
-        found = np.flatnonzero(values == state)
-        if not len(found):
-            there = ", ".join(sorted(set(values))[:10])
-            raise InputError(f"No cell has {self.key}={state}; there are {there}.")
-        return found
-
-
-def state_embedding(
-    cells: Cells, rows: npt.NDArray[np.int_], model: Model, depth: int, *, precision: str, seed: int
-) -> npt.NDArray[np.float64]:
-    """Mean cell embedding of some cells, shape (width,); of 200 at random where there are more.
-
-    Raises
-    ------
-    InputError
-        When none of them has a gene.
-    """
-    able = np.array([row for row in rows if shown_genes(cells, int(row), model)], dtype=int)
-    if not len(able):
-        raise InputError("The cells of the goal state have no genes that the model knows.")
-    chosen = np.sort(np.random.default_rng(seed).permutation(able)[:MOST_CELLS])
-    total = np.zeros(model.width)
-    for row in chosen:
-        one = baseline_of(cells, int(row), model)
-        (states,) = hidden_states(model, [one], depth, precision=precision)
-        total += embeddings(one, states, (), special_frame=cells.special_frame)[1]
-    return total / len(chosen)
+    def asked(self) -> StatesAsked:
+        """What was asked, for a manifest."""
+        given = isinstance(self.embeddings, str | Path)
+        source = str(self.embeddings) if given else "given" if self.embeddings is not None else None
+        return StatesAsked(
+            self.key, tuple(self.start), self.goal, tuple(self.alternatives), self.within,
+            self.average, self.goal_cells, source, self.seed,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
-class Ends:
-    """Cells in their start state, and where they may go.
+class StateEmbeddings:
+    """Where the states lie.
 
     Attributes
     ----------
-    cells
-        The cells in the start state.
-    embeddings
-        Name in results → mean embedding of a state, shape (width,).
-    asked
-        For the manifest: the states, their numbers of cells, and digests of both.
+    names
+        ``goal``, and the alternatives in the order named.
+    groups
+        Donor of each group of cells; None alone where there are no donors.
+    vectors
+        Embedding of each group's states, shape (groups, states, width).
+    group_of_cell
+        Group of each cell, shape (cells,); -1 for cells that are not perturbed.
+    counts, left_out
+        As in :class:`StateMembers`.
+    sha256
+        Digest of what they are: which cells of which group are perturbed, and the cells, or the
+        given vectors, that they move towards. Not of vectors that were computed, whose last bits
+        depend on the machine.
     """
 
-    cells: Cells
-    embeddings: dict[str, npt.NDArray[np.float64]]
-    asked: dict[str, object]
+    names: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    vectors: Vectors
+    group_of_cell: Rows
+    counts: tuple[StateCells, ...]
+    left_out: tuple[DonorLeftOut, ...]
+    sha256: str
+
+    def __post_init__(self) -> None:
+        shape = len(self.groups), len(self.names)
+        if self.vectors.shape[:2] != shape:
+            raise ValueError(f"vectors of shape {self.vectors.shape}, not {shape}")
 
 
-def find_ends(
-    question: StateQuestion, cells: Cells, model: Model, depth: int, *, precision: str, seed: int
-) -> Ends:
-    """Choose the cells in the start state, and embed the others.
+def embed_states(
+    states: States,
+    cells: Cells,
+    model: Model,
+    depth: int,
+    *,
+    precision: str = "float32",
+    batch_size: int | None = None,
+    members: StateMembers | None = None,
+    progress: bool = False,
+) -> StateEmbeddings:
+    """Embed the states that cells may move towards.
+
+    Parameters
+    ----------
+    states, cells
+        As in :func:`state_members`.
+    model
+        The model.
+    depth
+        Number of its layers to run.
+    precision
+        Number format of the forwards.
+    batch_size
+        Cells in one forward; by default as many as suit the device.
+    members
+        What :func:`state_members` found, where it was asked before.
+    progress
+        Whether to show progress on stderr.
 
     Raises
     ------
     InputError
-        When there is no such column or state.
+        As :func:`state_members`, or when given embeddings are not those of the model.
     """
-    names = question.ends()
-    started = cells[question.rows(cells, question.start)]
-    rows = {name: question.rows(cells, state) for name, state in names.items()}
-    embeddings = {
-        name: state_embedding(cells, found, model, depth, precision=precision, seed=seed)
-        for name, found in rows.items()
+    members = state_members(states, cells) if members is None else members
+    if states.embeddings is None:
+        forward = partial(
+            hidden_states, model, depth=depth, batch_size=batch_size, precision=precision
+        )
+        vectors = _average(states, members, model, forward, progress=progress)
+    else:
+        wanted = tuple(states.ends.values())
+        vectors = given_vectors(states.embeddings, wanted, model.width)[None]
+    return StateEmbeddings(
+        tuple(states.ends),
+        members.groups,
+        vectors,
+        members.group_of_cell,
+        members.counts,
+        members.left_out,
+        _digest(states, members, cells, vectors),
+    )
+
+
+def _average(
+    states: States,
+    members: StateMembers,
+    model: Model,
+    forward: Callable[[Sequence[ModelInput]], Sequence[Embeddings]],
+    *,
+    progress: bool,
+) -> Vectors:
+    """Mean or median cell embedding of each group's states, shape (groups, states, width)."""
+    cells = members.source
+    most = capacity(model.input_size, special_frame=cells.special_frame)
+    place_of_row = {
+        int(row): (group, state)
+        for group, of_group in enumerate(members.rows)
+        for state, rows in enumerate(of_group)
+        for row in rows
     }
-    asked = {
-        **question.named, "alternatives": list(question.alternatives), "seed": seed,
-        "cells": [started.sha256(), *(cells[found].sha256() for found in rows.values())],
-    }  # fmt: skip
-    return Ends(started, embeddings, asked)
+    shape = len(members.groups), len(states.ends), model.width
+    sums = np.zeros(shape)
+    embeddings: defaultdict[tuple[int, int], list[Any]] = defaultdict(list)
+    # The longest first: memory that suffices for them suffices for all.
+    order = sorted(place_of_row, key=lambda row: (-min(len(cells.ranked[row]), most), row))
+    with show_progress(len(order), "cells of the states embedded", shown=progress) as advance:
+        for chunk in _chunks(order, cells, most, tokens_at_once(model.device)):
+            inputs = [
+                baseline(
+                    cells.ranked[row][:most], cells.vocabulary, special_frame=cells.special_frame
+                )
+                for row in chunk
+            ]
+            for row, genes in zip(chunk, forward(inputs), strict=True):
+                framed = cells.special_frame
+                embedding = genes[0] if framed else genes.mean(axis=0, dtype=np.float64)
+                if states.average == "mean":
+                    sums[place_of_row[row]] += embedding
+                else:
+                    embeddings[place_of_row[row]].append(embedding.astype(np.float32))
+            advance(len(chunk))
+    if states.average == "median":
+        for place, of_state in embeddings.items():
+            sums[place] = np.median(of_state, axis=0)
+        return sums
+    counts = np.array([[len(rows) for rows in of_group] for of_group in members.rows])
+    means: Vectors = sums / counts[:, :, None]
+    return means
+
+
+def _chunks(rows: Sequence[int], cells: Cells, most: int, tokens: int) -> Iterator[Sequence[int]]:
+    """Cells whose hidden states are in memory together: some number of tokens."""
+    lengths = [min(len(cells.ranked[row]), most) for row in rows]
+    start = filled = 0
+    for index, length in enumerate(lengths):
+        if filled and filled + length > tokens:
+            yield rows[start:index]
+            start, filled = index, 0
+        filled += length
+    yield rows[start:]
+
+
+def _digest(states: States, members: StateMembers, cells: Cells, vectors: Vectors) -> str:
+    digest = hashlib.sha256(repr((tuple(states.ends.items()), states.average)).encode())
+    started = np.flatnonzero(members.group_of_cell >= 0)
+    digest.update(cells[started].sha256().encode())
+    digest.update(members.group_of_cell[started].astype("<i8").tobytes())
+    if states.embeddings is not None:
+        digest.update(vectors.astype("<f8").tobytes())
+    for rows in (rows for of_group in members.rows for rows in of_group):
+        digest.update(members.source[rows].sha256().encode())
+    return digest.hexdigest()
