@@ -1,14 +1,19 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ranklock.cells.encoding import as_linear, rank_cells, rank_genes
-from ranklock.errors import InputError
+from ranklock.cells import Cells
+from ranklock.cells.encoding import as_linear, rank_after_factor, rank_cells, rank_genes
+from ranklock.errors import InputError, OptionError
+from ranklock.genes.vocabulary import Vocabulary
+from tests.helpers import cells_of, vocabulary
 
 GENES = 8
 COUNTS = arrays(np.int64, (3, GENES), elements=st.integers(0, 6))
@@ -31,9 +36,11 @@ def obvious(counts, tokens, medians):
 @given(COUNTS, TOKENS, MEDIANS)
 def test_against_an_obvious_recomputation(counts, tokens, medians):
     ranked = rank_cells(sp.csr_matrix(counts), tokens, medians)
-    for row, genes in zip(counts, ranked, strict=True):
+    for row, (genes, levels) in zip(counts, ranked, strict=True):
         assert genes.tolist() == obvious(row, tokens, medians)
         assert genes.dtype == np.int32
+        count_of = dict(zip(tokens.tolist(), row.tolist(), strict=True))
+        assert levels.tolist() == [count_of[gene] for gene in genes.tolist()]
 
 
 @given(COUNTS, MEDIANS)
@@ -45,7 +52,7 @@ def test_duplicate_ids_are_summed(counts, medians):
         summed[:, token] += counts[:, column]
     unique = np.array([10, 11, 12, 13, 14], dtype=np.int32)
     ranked = rank_cells(sp.csr_matrix(counts), tokens, medians)
-    for row, genes in zip(summed[:, 10:], ranked, strict=True):
+    for row, (genes, _) in zip(summed[:, 10:], ranked, strict=True):
         assert genes.tolist() == obvious(row, unique, medians[[0, 1, 2, 3, 6]])
 
 
@@ -53,21 +60,22 @@ def test_duplicate_ids_are_summed(counts, medians):
 def test_neither_the_order_of_the_genes_nor_the_cells_depth_matters(
     counts, tokens, medians, order, depth
 ):
-    there = rank_cells(sp.csr_matrix(counts), tokens, medians)
+    ranked = rank_cells(sp.csr_matrix(counts), tokens, medians)
     order = list(order)
-    again = rank_cells(sp.csr_matrix(counts[:, order]), tokens[order], medians[order])
-    for one, other in zip(there, again, strict=True):
-        assert one.tolist() == other.tolist()
-    first = rank_genes(counts[0].astype(float), tokens, medians)
+    permuted = rank_cells(sp.csr_matrix(counts[:, order]), tokens[order], medians[order])
+    for (genes, _), (genes_permuted, _) in zip(ranked, permuted, strict=True):
+        assert genes.tolist() == genes_permuted.tolist()
+    first, _ = rank_genes(counts[0].astype(float), tokens, medians)
     # A power of two scales without rounding, so even ties stay ties.
-    scaled = rank_genes(counts[0] * 2.0 ** np.round(np.log2(depth)), tokens, medians)
+    scaled, _ = rank_genes(counts[0] * 2.0 ** np.round(np.log2(depth)), tokens, medians)
     assert first.tolist() == scaled.tolist()
 
 
 def test_explicit_zeros_are_not_ranked():
     counts = sp.csr_matrix((np.array([0, 2]), np.array([0, 1]), np.array([0, 2])), shape=(1, 3))
-    ranked = rank_cells(counts, np.array([5, 6, 7], dtype=np.int32), np.ones(3))
-    assert ranked[0].tolist() == [6]
+    ((genes, levels),) = rank_cells(counts, np.array([5, 6, 7], dtype=np.int32), np.ones(3))
+    assert genes.tolist() == [6]
+    assert levels.tolist() == [2]
 
 
 @pytest.mark.parametrize(
@@ -93,3 +101,72 @@ def test_a_logarithm_is_undone(counts):
     logs = sp.csr_matrix(np.log1p(counts * 10_000 / 3))
     linear = as_linear(logs, "log1p", "X").toarray()
     np.testing.assert_allclose(linear, counts * 10_000 / 3, rtol=1e-12)
+
+
+VALUES = st.one_of(
+    st.integers(0, 6).map(float),
+    st.floats(0, 100, allow_subnormal=False),
+    st.sampled_from([0.1, 0.3, 1 / 3, 2**24 + 1.0, 1e300]),
+)
+FACTORS = st.one_of(
+    st.sampled_from([0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 1 / 3]), st.floats(1e-6, 1e6)
+)
+
+
+@given(
+    arrays(np.float64, (2, GENES), elements=VALUES),
+    st.lists(st.sampled_from([0.1, 0.3, 0.7, 1.0, 1.5, 3.0]), min_size=GENES, max_size=GENES),
+    FACTORS,
+)
+def test_the_rank_after_a_factor_is_that_of_encoding_the_multiplied_counts(values, medians, factor):
+    names = [f"G{token}" for token in range(2, 2 + GENES)]
+    vocab = Vocabulary(
+        {name: token for token, name in enumerate(names, 2)},
+        {"<pad>": 0, "<mask>": 1},
+        medians=dict(zip(names, medians, strict=True)),
+    )
+    tokens, medians = np.arange(2, 2 + GENES, dtype=np.int32), np.array(medians)
+    ranked = rank_cells(sp.csr_matrix(values), tokens, medians)
+    cells = Cells(
+        tuple(genes for genes, _ in ranked),
+        pd.DataFrame(index=["a", "b"]),
+        vocab,
+        special_frame=False,
+        levels=tuple(levels for _, levels in ranked),
+    )[[1, 0]]
+    for row, expression in enumerate(values[::-1]):
+        for token in cells.ranked[row].tolist():
+            multiplied = expression.copy()
+            multiplied[token - 2] *= factor
+            genes, _ = rank_genes(multiplied, tokens, medians)
+            if multiplied[token - 2]:  # not so small that nothing is left
+                place = genes.tolist().index(token)
+                assert rank_after_factor(cells, row, token, factor) == place
+
+
+def test_levels_take_the_memory_of_tokens_where_they_are_counts():
+    values = np.array([3.0, 2**24, 1.0])
+    _, levels = rank_genes(values, np.arange(3, dtype=np.int32), np.ones(3))
+    assert levels.dtype == np.float32
+    _, levels = rank_genes(values + 0.1, np.arange(3, dtype=np.int32), np.ones(3))
+    assert levels.dtype == np.float64
+
+
+def test_a_factor_that_cannot_be():
+    cells = cells_of([5], vocabulary(9))
+    with pytest.raises(InputError, match="holds ranks, and a factor needs counts"):
+        rank_after_factor(cells, 0, int(cells.ranked[0][0]), 0.5)
+    counted = replace(cells, levels=(np.ones(5, np.float32),))
+    lacking = min(set(cells.vocabulary.genes) - set(cells.ranked[0].tolist()))
+    with pytest.raises(InputError, match="Cell cell0 has no GENE"):
+        rank_after_factor(counted, 0, lacking, 0.5)
+    for factor in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match="above zero"):
+            rank_after_factor(counted, 0, 5, factor)
+    with pytest.raises(InputError, match="one level"):
+        replace(cells, levels=(np.ones(4, np.float32),))
+
+
+def test_levels_are_not_what_the_model_sees():
+    cells = cells_of([5], vocabulary(9))
+    assert replace(cells, levels=(np.ones(5),)).sha256() == cells.sha256()

@@ -15,6 +15,7 @@ from ranklock.errors import InputError
 from ranklock.genes.vocabulary import CLS, EOS, Vocabulary
 
 Tokens = npt.NDArray[np.int32]
+Levels = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,10 @@ class Cells:
         may have been cut at an input size.
     reading
         How they were read, for a manifest: which were asked for, and what of the file was used.
+    levels
+        For each cell, the expression of its genes in the order of ``ranked``, in a unit that is
+        proportional to counts within the cell: divided by the gene's median, it is what the genes
+        are ranked by. None for cells that were tokenised before.
     """
 
     ranked: tuple[Tokens, ...]
@@ -48,6 +53,7 @@ class Cells:
     source: str = "memory"
     complete: bool = False
     reading: Mapping[str, Any] = field(default_factory=dict)
+    levels: tuple[Levels, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.ranked) != len(self.obs):
@@ -62,6 +68,9 @@ class Cells:
                 f"{self.vocabulary.source} has no <cls> and <eos>; use the vocabulary they were "
                 "tokenised with."
             )
+        lengths = [len(genes) for genes in self.ranked]
+        if self.levels is not None and lengths != [len(levels) for levels in self.levels]:
+            raise InputError(f"{self.source}: not every ranked gene has one level of expression.")
         for name, genes in zip(self.obs.index, self.ranked, strict=True):
             _check(genes, self.vocabulary, f"{self.source}, cell {name}")
 
@@ -70,8 +79,12 @@ class Cells:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | npt.NDArray[np.int_]) -> Cells:
         chosen = np.arange(len(self))[rows].reshape(-1)
+        levels = self.levels
         return replace(
-            self, ranked=tuple(self.ranked[row] for row in chosen), obs=self.obs.iloc[chosen]
+            self,
+            ranked=tuple(self.ranked[row] for row in chosen),
+            obs=self.obs.iloc[chosen],
+            levels=None if levels is None else tuple(levels[row] for row in chosen),
         )
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from ranklock.cells.cells import Cells, Tokens
+from ranklock.cells.cells import Cells, Levels, Tokens
 from ranklock.cells.encoding import Values, as_linear, rank_cells
 from ranklock.cells.selection import Selection
 from ranklock.errors import InputError, RanklockWarning
@@ -147,7 +147,7 @@ def _encode(
     columns, genes = _known_genes(source.var, vocabulary, gene_column, source.name)
     tokens, medians = gene_arrays(vocabulary, genes)
     usable = np.isfinite(medians)
-    ranked: list[Tokens] = []
+    ranked: list[tuple[Tokens, Levels]] = []
     with show_progress(len(rows), "cells encoded", shown=progress) as advance:
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
@@ -167,7 +167,7 @@ def _encode(
         "genes_without_median": int((~usable).sum()),
     }
     _warn_of_few(reading, source.name, vocabulary)
-    empty = sum(not len(genes) for genes in ranked)
+    empty = sum(not len(genes) for genes, _ in ranked)
     if empty:
         warnings.warn(
             f"{source.name}: {empty} of {len(ranked)} cells have no count of a known gene.",
@@ -175,13 +175,14 @@ def _encode(
             stacklevel=2,
         )
     return Cells(
-        tuple(ranked),
+        tuple(genes for genes, _ in ranked),
         _named_apart(source.obs.iloc[rows].copy(), rows, source.name),
         vocabulary,
         special_frame={CLS, EOS} <= set(vocabulary.special),
         source=source.name,
         complete=True,
         reading=reading,
+        levels=tuple(levels for _, levels in ranked),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from ranklock.cells.cells import Tokens
+from ranklock.cells.cells import Cells, Levels, Tokens
 from ranklock.errors import InputError, OptionError, RanklockWarning
 
 Values = Literal["counts", "normalised", "log1p"]
@@ -29,7 +29,7 @@ _LARGEST_PLAUSIBLE_LOG = 20.0  # log1p of 10,000 counts is 9.2; of a million, 13
 
 def rank_genes(
     values: npt.NDArray[np.float64], tokens: Tokens, medians: npt.NDArray[np.float64]
-) -> Tokens:
+) -> tuple[Tokens, Levels]:
     """Rank the genes of one cell.
 
     Parameters
@@ -44,7 +44,10 @@ def rank_genes(
 
     Returns
     -------
-    Tokens of the expressed genes, highest rank first; ties in ascending order of tokens.
+    ranked
+        Tokens of the expressed genes, highest rank first; ties in ascending order of tokens.
+    levels
+        Their values, in the same order; in single precision where that holds them exactly.
 
     References
     ----------
@@ -52,13 +55,17 @@ def rank_genes(
     """
     expressed = np.flatnonzero(values)
     scaled = values[expressed] / medians[expressed]
-    order = np.lexsort((tokens[expressed], -scaled))
-    return tokens[expressed[order]].astype(np.int32)
+    order = expressed[np.lexsort((tokens[expressed], -scaled))]
+    levels = values[order]
+    with np.errstate(over="ignore"):  # what single precision cannot hold stays as it is
+        single = levels.astype(np.float32)
+    exact = np.array_equal(single, levels)
+    return tokens[order].astype(np.int32), single if exact else levels
 
 
 def rank_cells(
     counts: sp.csr_matrix, tokens: Tokens, medians: npt.NDArray[np.float64]
-) -> list[Tokens]:
+) -> list[tuple[Tokens, Levels]]:
     """Rank the genes of every cell.
 
     Parameters
@@ -71,7 +78,7 @@ def rank_cells(
 
     Returns
     -------
-    For each cell, its ranked tokens.
+    For each cell, what :func:`rank_genes` gives.
     """
     unique, first, column = np.unique(tokens, return_index=True, return_inverse=True)
     summing = sp.csr_matrix(
@@ -83,6 +90,53 @@ def rank_cells(
         columns = summed.indices[start:end]
         ranked.append(rank_genes(summed.data[start:end], unique[columns], medians[first][columns]))
     return ranked
+
+
+def rank_after_factor(cells: Cells, row: int, token: int, factor: float) -> int:
+    """Rank of a gene of a cell whose counts of it were multiplied.
+
+    The rank is that of encoding the multiplied counts (in double precision) anew: the other genes
+    keep their order, since the factor that normalises the cell is common to all.
+
+    Parameters
+    ----------
+    cells
+        Cells that were encoded from counts.
+    row
+        The cell.
+    token
+        The gene, which the cell must have.
+    factor
+        What its counts are multiplied by; above zero.
+
+    Returns
+    -------
+    Rank among all genes of the cell, those below the input size included.
+
+    Raises
+    ------
+    InputError
+        When the cells were not encoded from counts, or the cell has no such gene.
+    OptionError
+        When the factor is not a number above zero.
+    """
+    if not 0 < factor < np.inf:
+        raise OptionError(f"Counts are multiplied by a number above zero, not {factor}.")
+    if cells.levels is None:
+        raise InputError(
+            f"{cells.source} holds ranks, and a factor needs counts: read the cells from an .h5ad "
+            "with counts, or name a rank."
+        )
+    tokens, levels = cells.ranked[row], cells.levels[row].astype(np.float64)
+    place = np.flatnonzero(tokens == token)
+    if not len(place):
+        raise InputError(f"Cell {cells.names[row]} has no {cells.vocabulary.symbol(token)}.")
+    medians = cells.vocabulary.median_of_token[tokens]
+    scaled = levels / medians
+    multiplied = levels[place] * factor / medians[place]
+    ahead = (scaled > multiplied) | ((scaled == multiplied) & (tokens < token))
+    ahead[place] = False
+    return int(ahead.sum())
 
 
 def as_linear(values: sp.csr_matrix, kind: Values, where: str) -> sp.csr_matrix:

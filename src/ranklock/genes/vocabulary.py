@@ -112,6 +112,15 @@ class Vocabulary:
         return known
 
     @cached_property
+    def median_of_token(self) -> npt.NDArray[np.float64]:
+        """Median of each token's gene, from 0 to the largest; NaN where there is none."""
+        medians = np.full(self.largest_token + 1, np.nan)
+        for gene, median in self.medians.items():
+            if gene in self.tokens:
+                medians[self.tokens[gene]] = median
+        return medians
+
+    @cached_property
     def symbol_of_gene(self) -> Mapping[str, str]:
         """Gene → symbol. A gene with several symbols gets the first in alphabetical order."""
         symbol_of: dict[str, str] = {}
