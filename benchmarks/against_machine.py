@@ -1,8 +1,8 @@
-"""Achieved FLOP/s of a sweep against torch.matmul's best: `python benchmarks/against_machine.py`.
+"""Achieved FLOP/s of a run against torch.matmul's best: `python benchmarks/against_machine.py`.
 
 Operations are those that the plan counts (tests hold that against torch's own counter); time is
-that of everything a sweep does, readouts and writing included. The best is that of torch.matmul at
-the sweep's own shapes, in turns with the sweep.
+that of everything a run does, readouts and writing included. The best is that of torch.matmul at
+the run's own shapes, in turns with it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 from common import checkpoint, machine, random_cells, timed, workspace
+from ranklock.run.execute import execute
 
 import ranklock
 from ranklock.engine.batches import usual_batch_size
-from ranklock.run.old_store import Store
-from ranklock.run.old_sweep import run_blocks
-from ranklock.run.old_sweep_plan import plan_sweep
+from ranklock.run.asked import Asked
+from ranklock.run.plan import make_plan
 
 
 def best_matmul(model: ranklock.Model, tokens: int) -> float:
@@ -48,7 +48,7 @@ def main() -> None:
     """Print both rates and their ratio, for each length."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", default="256,512,2048")
-    parser.add_argument("--knockouts", type=int, default=64)
+    parser.add_argument("--genes", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--architecture", default="V1-10M")
     asked = parser.parse_args()
@@ -57,28 +57,23 @@ def main() -> None:
         model = ranklock.load_model(checkpoint(Path(folder) / "model", asked.architecture))
         for tokens in map(int, asked.tokens.split(",")):
             cells = random_cells([tokens], model)
-            middle = cells.ranked[0][tokens // 3 : tokens // 3 + asked.knockouts]
-            plan = plan_sweep(cells, model, [int(token) for token in middle])
-            sweeps, matmuls = [], []
+            middle = cells.ranked[0][tokens // 3 : tokens // 3 + asked.genes]
+            plan = make_plan(cells, model, Asked(genes=tuple(map(str, middle)), read=("genes",)))
+            rates: dict[str, list[float]] = {"run": [], "matmul": []}
             for turn in range(asked.rounds + 1):
-                store = Store(
-                    Path(folder) / f"{tokens}-{turn}" / "effects.zarr",
-                    plan.effect_fields,
-                    plan.knockout_fields,
-                    "",
-                )
-                store.prepare()
                 best = best_matmul(model, tokens)
-                seconds = timed(run_blocks, plan, store, None, progress=False)
+                out = Path(folder) / f"{tokens}-{turn}"
+                seconds = timed(execute, plan, out, progress=False)
                 best = max(best, best_matmul(model, tokens))
                 if turn:  # the first one warms up
-                    sweeps.append(plan.flop / seconds)
-                    matmuls.append(best)
-            ratios = [a / b for a, b in zip(sweeps, matmuls, strict=True)]
+                    rates["run"].append(plan.flop / seconds)
+                    rates["matmul"].append(best)
+            ratios = [run / best for run, best in zip(*rates.values(), strict=True)]
             print(
-                f"{tokens:5d} tokens, 4 arms: sweep {statistics.median(sweeps) / 1e9:.0f} GFLOP/s, "
-                f"torch.matmul {statistics.median(matmuls) / 1e9:.0f} GFLOP/s; ratio "
-                f"{statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to {max(ratios):.2f})",
+                f"{tokens:5d} tokens, 4 arms: run {statistics.median(rates['run']) / 1e9:.0f} "
+                f"GFLOP/s, torch.matmul {statistics.median(rates['matmul']) / 1e9:.0f} GFLOP/s; "
+                f"ratio {statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to "
+                f"{max(ratios):.2f})",
                 flush=True,
             )
 

@@ -24,11 +24,12 @@ from planted_model import RECIPE, log_probability_changes, masked_accuracy, trai
 from planted_network import Design, draw_cells, draw_network, gene_names
 
 import ranklock
+from ranklock.arms import decomposed_arm
 
 ARMS = ("delete", "hold", "mask", "shift")
 
 
-def run(
+def measure(
     out: Path,
     model_folder: Path,
     design: Design,
@@ -55,49 +56,49 @@ def run(
         "links": int(pairs["direct"].sum()), "paths": int(pairs["any"].sum()),
         "scores": [], "calibration": [], "artefact": [],
     }  # fmt: skip
-    found = pairs.set_index(["gene", "responder"])
+    scores = pairs.set_index(["gene", "responder"])
     for name, counts in (("these cells", held_out), ("training cells", adata[: design.cells])):
         spearman, partial = co_expression(counts.X.toarray(), names)
         for what, matrix in (("Spearman", spearman), ("partial correlation", partial)):
-            found[f"{what}, {name}"] = [matrix.loc[f, g] for f, g in found.index]
-    baselines = list(found.columns[2:])
+            scores[f"{what}, {name}"] = [matrix.loc[f, g] for f, g in scores.index]
+    baselines = list(scores.columns[2:])
     for layer in layers:
-        folder = out / f"sweep{layer}"
-        swept = ranklock.sweep(encoded, model, folder, arms=ARMS, layer=layer)
-        claims = ranklock.responders(swept, min_cells=5, progress=False)
-        table = claims.table.assign(
-            gene=claims.table["gene"].astype(str), responder=claims.table["responder"].astype(str)
+        folder = out / f"run{layer}"
+        run = ranklock.perturb(encoded, model, arms=ARMS, layer=layer, out=folder)
+        table = ranklock.responders(run, min_cells=5, progress=False).table
+        table = table.assign(
+            gene=table["gene"].astype(str), responder=table["responder"].astype(str)
         )
-        means = swept.effects(min_cells=5)
+        means = run.effects(average=True, min_cells=5)
         for arm in ARMS:
             rows = table[table["arm"] == arm].set_index(["gene", "responder"])
             mean = pd.DataFrame(means.layers[arm], means.obs["gene"], means.var["symbol"]).stack()
             prefix = f"{arm}, layer {layer}"
-            found[f"{prefix}: mean distance"] = mean.rename_axis(rows.index.names)
+            scores[f"{prefix}: mean distance"] = mean.rename_axis(rows.index.names)
             for what in ("effect", "specific", "t", "q"):
-                found[f"{prefix}: {what}"] = rows[what]
-            rates = found[[f"{prefix}: q", f"{prefix}: specific", "direct", "any"]].copy()
+                scores[f"{prefix}: {what}"] = rows[what]
+            rates = scores[[f"{prefix}: q", f"{prefix}: specific", "direct", "any"]].copy()
             below = rates[f"{prefix}: specific"] <= 0  # moves less than expected: no claim
             rates.loc[below, f"{prefix}: q"] = np.nan
             content["calibration"] += [
                 {"arm": arm, "layer": layer, **row} for row in calibration(rates, f"{prefix}: q")
             ]
-            content["artefact"].append(_artefact(swept, arm, layer))
+            content["artefact"].append(_artefact(run, arm, layer))
         hold = table[table["arm"] == "hold"].set_index(["gene", "responder"])
         if layer == layers[0]:
-            found["nearness in rank"] = -(hold["gene_rank"] - hold["responder_rank"]).abs()
+            scores["nearness in rank"] = -(hold["gene_rank"] - hold["responder_rank"]).abs()
             level = hold["effect"].groupby("responder").mean()
-            found["mean effect on the responder"] = found.index.get_level_values(1).map(level)
+            scores["mean effect on the responder"] = scores.index.get_level_values(1).map(level)
             baselines += ["nearness in rank", "mean effect on the responder"]
     asked = log_probability_changes(model_path, encoded[:asked_cells], factors, names)
     changes = asked["table"].set_index(["gene_id", "responder_id"])["change"]
-    found["|change of log-probability|"] = changes.abs().rename_axis(found.index.names)
-    content["learned"] = _learned(found.assign(change=changes.rename_axis(found.index.names)))
+    scores["|change of log-probability|"] = changes.abs().rename_axis(scores.index.names)
+    content["learned"] = _learned(scores.assign(change=changes.rename_axis(scores.index.names)))
     scored = [
-        name for name in found
+        name for name in scores
         if name not in ("direct", "any") and not name.endswith(": q")
     ]  # fmt: skip
-    flat = found.reset_index()
+    flat = scores.reset_index()
     for name in scored:
         for truth in ("direct", "any"):
             kind = "baseline" if name in baselines else "model"
@@ -106,36 +107,36 @@ def run(
     return content
 
 
-def _artefact(swept: ranklock.Sweep, arm: str, layer: int) -> dict[str, Any]:
+def _artefact(run: ranklock.Run, arm: str, layer: int) -> dict[str, Any]:
     """The rank shift in this model: share, step, and what it does to cell shifts."""
-    rows = swept.knockouts()
-    ranks = rows.groupby("cell", observed=True)[["gene_rank", f"{arm}_cell_shift"]]
+    rows = run.shifts[run.shifts["arm"] == arm]
+    ranks = rows.groupby("cell", observed=True)[["gene_rank", "cosine_distance"]]
     rho = [part.corr("spearman").iloc[0, 1] for _, part in ranks]
-    step = np.log10(rows[f"{arm}_after"] / rows[f"{arm}_before"]).replace([np.inf, -np.inf], np.nan)
+    step = np.log10(rows["median_shifted"] / rows["median_unshifted"])
+    step = step.replace([np.inf, -np.inf], np.nan)
     return {
         "arm": arm, "layer": layer,
-        "artefact_share": float(np.average(rows["artefact_share"], weights=rows["total_squared"]))
-        if arm == "delete" else None,
+        "artefact_share": float(rows["shift_along_total"].sum() / rows["displacement_squared"].sum())
+        if arm == decomposed_arm(run.arms) else None,
         "step_log10": float(step.median()),
         "cell_shift_against_rank": float(np.mean(rho)),
     }  # fmt: skip
 
 
-def _learned(found: pd.DataFrame) -> dict[str, float]:
+def _learned(scores: pd.DataFrame) -> dict[str, float]:
     """Mean |change| of a target's log-probability without its factor, and without another's."""
-    known = found.dropna(subset="change")
+    known = scores.dropna(subset="change")
     targets = known[known.index.get_level_values(1).str.startswith("TARGET")]
-    own, other = targets[targets["direct"]], targets[~targets["any"]]
-    rng = np.random.default_rng(0)
-    by_factor = own["change"].abs().groupby("gene").mean() - other["change"].abs().groupby(
-        "gene"
-    ).mean()  # fmt: skip
+    linked = targets.loc[targets["direct"], "change"].abs()
+    unlinked = targets.loc[~targets["any"], "change"].abs()
+    draw = np.random.default_rng(0)
+    by_factor = linked.groupby("gene").mean() - unlinked.groupby("gene").mean()
     values = by_factor.dropna().to_numpy()
-    redrawn = [rng.choice(values, len(values)).mean() for _ in range(2000)]
+    redrawn = [draw.choice(values, len(values)).mean() for _ in range(2000)]
     low, high = np.percentile(redrawn, [2.5, 97.5])
     return {
-        "own_factor": float(own["change"].abs().mean()),
-        "other_factor": float(other["change"].abs().mean()),
+        "own_factor": float(linked.mean()),
+        "other_factor": float(unlinked.mean()),
         "difference_by_factor": float(values.mean()),
         "difference_low": float(low), "difference_high": float(high),
     }  # fmt: skip
@@ -174,7 +175,7 @@ def tables(content: dict[str, Any]) -> str:
     for row in content["calibration"]:
         shares = ["" if row[k] is None else f"{row[k]:.2f}" for k in ("direct", "any")]
         lines.append(
-            f"| {row['arm']} | {row['layer']} | {row['rate']} | {row['found']} | "
+            f"| {row['arm']} | {row['layer']} | {row['rate']} | {row['claims']} | "
             f"{shares[0]} | {shares[1]} |"
         )
     lines += ["", "| arm | layer | artefact share | step (log10) | cell shift against rank |",
@@ -220,7 +221,7 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     model = given.model or given.out / "model"
-    content = run(
+    content = measure(
         given.out,
         model,
         Design(seed=given.seed),

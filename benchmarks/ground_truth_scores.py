@@ -51,11 +51,11 @@ def judge(pairs: pd.DataFrame, score: str, truth: str, seed: int = 0) -> dict[st
 
     redrawn = [measures(list(draw.choice(names, len(names)))) for _ in range(REDRAWN)]
     low, high = np.nanpercentile(redrawn, [2.5, 97.5], axis=0)
-    found: dict[str, object] = {"pairs": len(known), "true": int(known[truth].sum())}
+    result: dict[str, object] = {"pairs": len(known), "true": int(known[truth].sum())}
     for index, what in enumerate(("auroc", "average_precision", "early_precision")):
-        found[what] = measures(names)[index]
-        found[f"{what}_low"], found[f"{what}_high"] = float(low[index]), float(high[index])
-    return found
+        result[what] = measures(names)[index]
+        result[f"{what}_low"], result[f"{what}_high"] = float(low[index]), float(high[index])
+    return result
 
 
 def co_expression(counts: np.ndarray, genes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -73,10 +73,10 @@ def calibration(pairs: pd.DataFrame, q: str) -> list[dict[str, object]]:
     """Of pairs at a false-discovery rate, how many are links."""
     rows = []
     for rate in (0.05, 0.1, 0.2):
-        found = pairs[pairs[q] <= rate]
+        claims = pairs[pairs[q] <= rate]
         rows.append(
-            {"rate": rate, "found": len(found),
-             "direct": float(found["direct"].mean()) if len(found) else None,
-             "any": float(found["any"].mean()) if len(found) else None}
+            {"rate": rate, "claims": len(claims),
+             "direct": float(claims["direct"].mean()) if len(claims) else None,
+             "any": float(claims["any"].mean()) if len(claims) else None}
         )  # fmt: skip
     return rows

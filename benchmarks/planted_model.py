@@ -79,10 +79,10 @@ def log_probability_changes(
         for place, token in enumerate(genes.tolist()):
             if token not in sources:
                 continue
-            others = places != place
-            without = _log_p(bert, genes, places[others], place, mask)
-            total[sources[token], columns[others]] += with_all[others] - without
-            count[sources[token], columns[others]] += 1
+            rest = places != place
+            without = _log_p(bert, genes, places[rest], place, mask)
+            total[sources[token], columns[rest]] += with_all[rest] - without
+            count[sources[token], columns[rest]] += 1
     with np.errstate(invalid="ignore"):
         change = total / count
     row, column = np.nonzero(count)
@@ -102,17 +102,17 @@ def _log_p(
     """Log-probability of the gene at each place, masked there, without one gene, ranks held."""
     kept = np.array([p for p in range(len(genes)) if p != without])
     positions = torch.from_numpy(kept)[None]
-    found = []
+    log_p = []
     for start in range(0, len(places), _RESPONDERS_AT_ONCE):
-        some = places[start : start + _RESPONDERS_AT_ONCE]
-        tokens = np.repeat(genes[None, kept].astype(np.int64), len(some), axis=0)
-        at = np.searchsorted(kept, some)
-        tokens[np.arange(len(some)), at] = mask
+        masked = places[start : start + _RESPONDERS_AT_ONCE]
+        tokens = np.repeat(genes[None, kept].astype(np.int64), len(masked), axis=0)
+        at = np.searchsorted(kept, masked)
+        tokens[np.arange(len(masked)), at] = mask
         with torch.inference_mode():
             hidden = bert.bert(
-                torch.from_numpy(tokens), position_ids=positions.expand(len(some), -1)
-            ).last_hidden_state[torch.arange(len(some)), torch.from_numpy(at)]
+                torch.from_numpy(tokens), position_ids=positions.expand(len(masked), -1)
+            ).last_hidden_state[torch.arange(len(masked)), torch.from_numpy(at)]
             scores = bert.cls(hidden).log_softmax(-1)
-        wanted = torch.from_numpy(genes[some].astype(np.int64))
-        found.append(scores[torch.arange(len(some)), wanted].double().numpy())
-    return np.concatenate(found) if found else np.zeros(0)
+        wanted = torch.from_numpy(genes[masked].astype(np.int64))
+        log_p.append(scores[torch.arange(len(masked)), wanted].double().numpy())
+    return np.concatenate(log_p) if log_p else np.zeros(0)

@@ -12,7 +12,7 @@ if not FOLDER.is_dir():
 sys.path.insert(0, str(FOLDER))
 
 import ground_truth  # noqa: E402
-import ground_truth_scores as scores  # noqa: E402
+import ground_truth_scores  # noqa: E402
 from planted_network import Design, draw_cells, draw_network, gene_names  # noqa: E402
 
 from ranklock.demo.train import Recipe  # noqa: E402
@@ -32,11 +32,11 @@ def test_links_run_from_factors_without_cycles():
 
 def test_cells_are_counts_and_come_out_alike():
     edges = draw_network(SMALL)
-    one, two = draw_cells(SMALL, edges), draw_cells(SMALL, edges)
-    assert (one.X != two.X).nnz == 0
-    assert one.X.dtype == np.int32
-    assert one.X.data.min() > 0
-    assert one.obs["split"].value_counts().to_dict() == {"training": 600, "held-out": 40}
+    cells, again = draw_cells(SMALL, edges), draw_cells(SMALL, edges)
+    assert (cells.X != again.X).nnz == 0
+    assert cells.X.dtype == np.int32
+    assert cells.X.data.min() > 0
+    assert cells.obs["split"].value_counts().to_dict() == {"training": 600, "held-out": 40}
 
 
 def test_a_target_follows_its_factor_the_way_that_the_link_says():
@@ -52,7 +52,9 @@ def test_a_target_follows_its_factor_the_way_that_the_link_says():
 
 def test_candidates_know_links_and_paths():
     edges = pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"]})
-    pairs = scores.candidates(edges, ["A", "B"], ["A", "B", "C"]).set_index(["gene", "responder"])
+    pairs = ground_truth_scores.candidates(edges, ["A", "B"], ["A", "B", "C"]).set_index(
+        ["gene", "responder"]
+    )
     assert len(pairs) == 4
     assert pairs.loc[("A", "B")].tolist() == [True, True]
     assert pairs.loc[("A", "C")].tolist() == [False, True]
@@ -64,36 +66,38 @@ def test_measures_are_those_of_scikit_learn_and_of_counting():
     pairs = pd.DataFrame({"gene": np.repeat(list("abcdef"), 30), "direct": draw.random(180) < 0.2})
     pairs["score"] = draw.normal(size=180) + pairs["direct"]
     pairs.loc[3, "score"] = np.nan
-    found = scores.judge(pairs, "score", "direct")
+    judged = ground_truth_scores.judge(pairs, "score", "direct")
     known = pairs.dropna()
-    assert found["auroc"] == pytest.approx(roc_auc_score(known["direct"], known["score"]))
-    assert found["auroc_low"] < found["auroc"] < found["auroc_high"]
-    assert found["pairs"] == 179
-    assert scores.early_precision(np.array([3, 2, 1, 0]), np.array([1, 0, 1, 0])) == 0.5
+    assert judged["auroc"] == pytest.approx(roc_auc_score(known["direct"], known["score"]))
+    assert judged["auroc_low"] < judged["auroc"] < judged["auroc_high"]
+    assert judged["pairs"] == 179
+    assert (
+        ground_truth_scores.early_precision(np.array([3, 2, 1, 0]), np.array([1, 0, 1, 0])) == 0.5
+    )
 
 
 def test_co_expression_finds_what_is_co_expressed():
     draw = np.random.default_rng(0)
     level = draw.gamma(2, 20, 400)
     counts = draw.poisson(np.stack([level, level, *(np.full(400, 40.0),) * 60], axis=1))
-    for matrix in scores.co_expression(counts, [f"g{i}" for i in range(62)]):
+    for matrix in ground_truth_scores.co_expression(counts, [f"g{i}" for i in range(62)]):
         assert matrix.loc["g0", "g1"] > 1.5 * matrix.loc["g0", "g2":].max()
 
 
 def test_claims_are_counted_by_rate():
     pairs = pd.DataFrame({"q": [0.01, 0.04, 0.15, np.nan], "direct": [1, 0, 1, 1],
                           "any": [1, 1, 1, 1]})  # fmt: skip
-    rows = scores.calibration(pairs, "q")
-    assert [row["found"] for row in rows] == [2, 2, 3]
+    rows = ground_truth_scores.calibration(pairs, "q")
+    assert [row["claims"] for row in rows] == [2, 2, 3]
     assert rows[0]["direct"] == 0.5
 
 
 def test_the_whole_benchmark_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(scores, "REDRAWN", 10)
+    monkeypatch.setattr(ground_truth_scores, "REDRAWN", 10)
     recipe = Recipe(steps=20, cells_per_step=16, learning_rate=2e-3, warm_up=5, weight_decay=0.01,
                     least_kept=0.9, width=16, layers=2, heads=2, feed_forward=32,
                     dropout=0.0)  # fmt: skip
-    content = ground_truth.run(tmp_path, tmp_path / "model", SMALL, recipe, 6, 1, layers=(-1,))
+    content = ground_truth.measure(tmp_path, tmp_path / "model", SMALL, recipe, 6, 1, layers=(-1,))
     assert {row["truth"] for row in content["scores"]} == {"direct", "any"}
     by_name = {row["score"]: row for row in content["scores"] if row["truth"] == "direct"}
     assert by_name["Spearman, training cells"]["pairs"] == 6 * (len(gene_names(SMALL)) - 1)

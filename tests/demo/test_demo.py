@@ -52,7 +52,7 @@ def test_the_model_is_as_good_as_its_page_says_and_better_than_the_baselines(cel
     encoded = ranklock.read_cells(cells, vocabulary)
     split = encoded.obs["split"].to_numpy()
     model = BertForMaskedLM.from_pretrained(ranklock.demo.model_folder()).eval()
-    found = train.judge(
+    judgement = train.judge(
         model,
         [encoded.ranked[row] for row in np.flatnonzero(split == "training")],
         [encoded.ranked[row] for row in np.flatnonzero(split == "held-out")],
@@ -60,12 +60,16 @@ def test_the_model_is_as_good_as_its_page_says_and_better_than_the_baselines(cel
     )
     page = MODEL_CARD.read_text()
     stated = [float(number) / 100 for number in re.findall(r"\| \**([\d.]+)%\** \|", page)]
-    measured = [found.model, found.commonest_at_position,
-                found.commonest_at_position_not_in_cell, found.commonest_overall]  # fmt: skip
+    measured = [
+        judgement.model,
+        judgement.commonest_at_position,
+        judgement.commonest_at_position_not_in_cell,
+        judgement.commonest_overall,
+    ]
     # Another machine may round a near tie between two genes the other way: a few in 37,000.
     assert measured == pytest.approx(stated, abs=3e-4)
-    assert f"{found.masked_genes:,} masked genes" in page
-    assert found.model > 3 * max(measured[1:])
+    assert f"{judgement.masked_genes:,} masked genes" in page
+    assert judgement.model > 3 * max(measured[1:])
 
 
 def test_training_gives_the_same_weights_twice(cells):
@@ -74,14 +78,14 @@ def test_training_gives_the_same_weights_twice(cells):
     vocabulary = train.demo_vocabulary(cells)
     threads = torch.get_num_threads()
     try:
-        one, two = (train.train(recipe, cells, vocabulary).state_dict() for _ in range(2))
+        first, second = (train.train(recipe, cells, vocabulary).state_dict() for _ in range(2))
     finally:
         torch.use_deterministic_algorithms(False)
         torch.set_num_threads(threads)
     untrained = train.new_model(recipe, vocabulary).state_dict()
-    for name, tensor in one.items():
-        assert torch.equal(tensor, two[name]), name
-    assert not all(torch.equal(one[name], untrained[name]) for name in one)
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    assert not all(torch.equal(first[name], untrained[name]) for name in first)
 
 
 def test_masked_genes_are_masked():
@@ -100,25 +104,40 @@ def test_masked_genes_are_masked():
 
 def test_the_demo_command(tmp_path, monkeypatch):
     # The audit under it is a smaller one here: tests/test_notebooks.py runs one on these cells.
-    whole = story.audit
-    monkeypatch.setattr(story, "audit", lambda *a, **options: whole(*a, budget=800, **options))
+    audit = story.audit
+    monkeypatch.setattr(story, "audit", lambda *a, **options: audit(*a, budget=800, **options))
     out = tmp_path / "demo"
     result = CliRunner().invoke(app, ["demo", "--out", str(out)])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert len(lines) == 8  # five of what was found, three of where it is
     assert "PU.1 (SPI1)" in lines[0]
-    assert "of the squared movement" in lines[3]
+    assert lines[1].endswith(": a step.")
+    assert lines[2].endswith(": no step.")
+    assert "of the squared displacement" in lines[3]
     assert lines[5].endswith("rank_shift.png")
     assert str(out / "audit" / "report.html") in lines[7]
-    manifest = json.loads((out / "knockout" / "manifest.json").read_text())
-    assert manifest["summary"][0]["cells"] > 100
-    assert ranklock.read_run(out / "knockout").table["gene"].unique().tolist() == ["SPI1"]
+    run = ranklock.read_run(out / "run")
+    assert run.complete
+    assert run.shifts["cell"].nunique() > 100
+    assert run.table["gene"].unique().tolist() == ["SPI1"]
+    effects = anndata.read_h5ad(out / "effects.h5ad")
+    assert {"delete", "hold", "mask", "shift"} <= set(effects.layers)
+    assert len(effects) == run.shifts["cell"].nunique()
     audited = ranklock.read_audit(out / "audit")
     assert audited.verdict.loc["step", "tone"] == "bad"
     assert audited.content["rankings"]["goal"] is not None
-    again = CliRunner().invoke(app, ["demo", "--out", str(out)])
-    assert again.exit_code == 4
-    assert "exists already" in again.stderr
-    report = CliRunner().invoke(app, ["demo", "--out", str(out), "--overwrite", "--json"])
-    assert json.loads(report.stdout)["summary"]
+    # The same command goes on with what is there, and finds it done.
+    parts = {path: path.stat().st_mtime_ns for path in out.glob("*/*.parquet")}
+    again = CliRunner().invoke(app, ["demo", "--out", str(out), "--json"])
+    assert json.loads(again.stdout)["complete"]
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*.parquet")} == parts
+
+
+def test_the_demo_leaves_a_users_files_alone(tmp_path):
+    (tmp_path / "effects.h5ad").write_text("mine")
+    for options in ([], ["--overwrite"]):
+        result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), *options])
+        assert result.exit_code == 4
+        assert "holds something other" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["effects.h5ad"]

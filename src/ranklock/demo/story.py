@@ -2,88 +2,138 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from ranklock.arms import edit_arm, whole_arm
 from ranklock.audits.audit import audit
-from ranklock.cells import Cells, Selection, read_cells
+from ranklock.audits.folder import Audit
+from ranklock.cells import Selection, read_cells
 from ranklock.demo import cells_file, model_folder, vocabulary_file
 from ranklock.models import load_model
-from ranklock.run.states import StateQuestion
+from ranklock.page.style import draw
+from ranklock.run.files import write_whole
+from ranklock.run.folder import file_digest
+from ranklock.run.perturb import perturb
+from ranklock.run.run import Run
+from ranklock.run.states import States
+from ranklock.run.work import work_folder
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ranklock.audits.folder import Audit
-    from ranklock.run.old_run import Run
-
-DEMO_GENE = "SPI1"
-DEMO_CELL_TYPE = "CD14+ Monocyte"
-DEMO_GOAL = "Dendritic"
-STEP = 2.0  # called a step when genes after the rank move this many times as far as those before
-
-
-def demo_cells() -> Cells:
-    """CD14+ monocytes of the demo, those the model was trained on and those held out."""
-    return read_cells(
-        cells_file(), vocabulary_file(), select=Selection(where={"cell_type": (DEMO_CELL_TYPE,)})
-    )
+GENE = "SPI1"
+CELL_TYPE, GOAL = "CD14+ Monocyte", "Dendritic"
+RUN, AUDIT, EFFECTS = "run", "audit", "effects.h5ad"
+FIGURES = ("rank_shift.png", "rank_shift.svg")
+STEP = 2.0  # called a step when genes below the rank move this many times as far as those above it
+_TOP = 10
 
 
-def demo_audit(out: Path, *, overwrite: bool = False) -> Audit:
-    """The five questions on the demo's monocytes, with dendritic cells as their goal."""
-    return audit(
-        read_cells(cells_file(), vocabulary_file()),
-        load_model(model_folder()),
-        out,
-        states=StateQuestion("cell_type", DEMO_CELL_TYPE, DEMO_GOAL),
-        overwrite=overwrite,
-    )
+@dataclass(frozen=True)
+class Demo:
+    """The demo's knock-out and audit, in their folder."""
+
+    folder: Path
+    run: Run
+    audit: Audit
+
+    def text(self) -> list[str]:
+        """What was found, and where it is."""
+        return [
+            *tell(self.run),
+            f"Figure:  {self.folder / FIGURES[0]}",
+            f"Results: {self.folder / EFFECTS} (AnnData; the whole run is {self.folder / RUN})",
+            f"Report:  {self.folder / AUDIT / self.audit.report.name} (the five questions, "
+            "answered on these cells)",
+        ]
+
+
+def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = True) -> Demo:
+    """Knock PU.1 (SPI1) out of the demo's monocytes, and audit them with dendritic cells as a goal.
+
+    Parameters
+    ----------
+    folder
+        Where the results go. A demo that was stopped goes on there.
+    overwrite
+        Replace the demo that is there.
+    progress
+        Whether to show progress.
+
+    Raises
+    ------
+    OutputError
+        When the folder holds something else, or cannot be written.
+    """
+    identity = {"cells": file_digest(cells_file()), "vocabulary": file_digest(vocabulary_file())}
+    names = (RUN, AUDIT, EFFECTS, *FIGURES)
+    with work_folder(folder, "demo", identity, names, overwrite=overwrite) as work:
+        work.write_manifest({"complete": False})
+        model = load_model(model_folder())
+        monocytes = read_cells(
+            cells_file(), vocabulary_file(), select=Selection(where={"cell_type": (CELL_TYPE,)})
+        )
+        run = perturb(
+            monocytes, model, [GENE], out=work.folder / RUN, overwrite=overwrite, progress=progress
+        )
+        write_whole(work.folder / EFFECTS, run.effects().write_h5ad)
+        figure = run.figure()
+        for name in FIGURES:
+            write_whole(work.folder / name, partial(draw, figure))
+        audited = audit(
+            read_cells(cells_file(), vocabulary_file()),
+            model,
+            work.folder / AUDIT,
+            states=States("cell_type", start=(CELL_TYPE,), goal=GOAL),
+            overwrite=overwrite,
+            progress=progress,
+        )
+        work.write_manifest({"complete": True})
+    return Demo(Path(folder), run, audited)
 
 
 def tell(run: Run) -> list[str]:
     """Five lines: what was found, and what of it was artefact."""
-    found = run.manifest["summary"][0]
-    delete, hold = found["arms"]["delete"], found["arms"]["hold"]
-    ranks, lengths, shifts = found["ranks"], found["genes_in_cell"], run.cell_shifts
+    whole, edit = whole_arm(run.arms), edit_arm(run.arms)
+    if whole is None or edit is None:
+        raise ValueError("the demo's story is of a run with a whole arm and its edit")
+    by_arm = dict(list(run.shifts.groupby("arm", observed=True)))
+    rows = by_arm[whole]
+    ranks, lengths = rows["gene_rank"], rows["genes_in_cell"]
+    share = rows["shift_along_total"].sum() / rows["displacement_squared"].sum()
     correlation = {
-        arm: part["gene_rank"].corr(part["cosine_distance"], method="spearman")
-        for arm, part in shifts.groupby("arm", observed=True)
+        arm: by_arm[arm]["gene_rank"].corr(by_arm[arm]["cosine_distance"], method="spearman")
+        for arm in (whole, edit)
     }
-    agreement = _shared_top(run, 10)
     return [
-        f"PU.1 ({found['gene']}) knocked out of {found['cells']} monocytes, where it stands at "
-        f"rank {ranks[0]} to {ranks[1]} of {lengths[0]} to {lengths[1]}.",
-        f"delete: the genes below it move {_ratio(delete):.1f} times as far as those above it "
-        f"(median cosine distance {delete['median_after']:.1e} against "
-        f"{delete['median_before']:.1e}): {_verdict(delete)}.",
-        "hold: with every position held, the same removal moves them "
-        f"{_ratio(hold):.1f} times as far "
-        f"({hold['median_after']:.1e} against {hold['median_before']:.1e}): {_verdict(hold)}.",
-        f"Artefact: {found['artefact_share']:.1%} of the squared movement under delete is rank "
-        "shift; of the ten genes that move most under delete, "
-        f"{agreement:.1f} are among the ten under hold.",
-        "Cell shift against the gene's rank (Spearman): "
-        f"{correlation['delete']:+.2f} under delete, {correlation['hold']:+.2f} under hold.",
+        f"PU.1 ({rows['gene'].iloc[0]}) knocked out of {len(rows)} monocytes, where it stands at "
+        f"rank {ranks.min()} to {ranks.max()} of {lengths.min()} to {lengths.max()}.",
+        f"{whole}: the genes below it move {_step(rows)}.",
+        f"{edit}: with every position held, the same removal moves them {_step(by_arm[edit])}.",
+        f"Artefact: {share:.1%} of the squared displacement under {whole} is rank shift; of the "
+        f"ten genes that move most under {whole}, {_shared_top(run, whole, edit):.1f} are among "
+        f"the ten under {edit}.",
+        f"Cell shift against the gene's rank (Spearman): {correlation[whole]:+.2f} under {whole}, "
+        f"{correlation[edit]:+.2f} under {edit}.",
     ]
 
 
-def _ratio(sides: dict[str, float]) -> float:
-    return sides["median_after"] / sides["median_before"]
+def _step(rows: pd.DataFrame) -> str:
+    """How far genes below the rank move, beside those above it, and whether that is a step."""
+    below, above = rows["median_shifted"].median(), rows["median_unshifted"].median()
+    verdict = "a step" if below / above >= STEP else "no step"
+    return (
+        f"{below / above:.1f} times as far as those above it (median cosine distance {below:.1e} "
+        f"against {above:.1e}): {verdict}"
+    )
 
 
-def _verdict(sides: dict[str, float]) -> str:
-    return "a step" if _ratio(sides) >= STEP else "no step"
-
-
-def _shared_top(run: Run, most: int) -> float:
-    """Mean over cells of how many of the most moved genes two arms have in common."""
+def _shared_top(run: Run, *arms: str) -> float:
+    """Mean over cells of how many of the responders that move most two arms have in common."""
     shared = []
-    for _, rows in run.table.groupby("cell", observed=True):
-        tops = [
-            set(rows[rows["arm"] == arm].nlargest(most, "cosine_distance")["responder"])
-            for arm in ("delete", "hold")
-        ]
-        shared.append(len(tops[0] & tops[1]))
+    for block in run.blocks(arms=arms):
+        top = [np.argsort(-np.nan_to_num(block.distances[arm]), axis=1)[:, :_TOP] for arm in arms]
+        shared += [len(np.intersect1d(*pair)) for pair in zip(*top, strict=True)]
     return float(np.mean(shared))

@@ -175,7 +175,7 @@ def train(recipe: Recipe, cells: anndata.AnnData, vocabulary: Vocabulary) -> Ber
     started, recent = time.monotonic(), []
     for step in range(recipe.steps):
         rows = draw.choice(len(counts), size=recipe.cells_per_step, replace=False)
-        batch = [rank_genes(thin(counts[row], recipe.least_kept, draw), tokens, medians)
+        batch = [rank_genes(thin(counts[row], recipe.least_kept, draw), tokens, medians)[0]
                  for row in rows]  # fmt: skip
         seen, chosen = mask_genes(batch, vocabulary, draw, judge=False)
         target = np.zeros_like(seen)
@@ -246,9 +246,9 @@ def judge(
             shown = set(seen[0].tolist())
             for guess, position in zip(guesses, np.flatnonzero(chosen[0]).tolist(), strict=True):
                 truth = int(genes[position])
-                there = commonest.get(position, everywhere)
-                unseen = next((token for token in there if token not in shown), there[0])
-                candidates = (guess, there[0], unseen, everywhere[0])
+                at_rank = commonest.get(position, everywhere)
+                unseen = next((token for token in at_rank if token not in shown), at_rank[0])
+                candidates = (guess, at_rank[0], unseen, everywhere[0])
                 right += [candidate == truth for candidate in candidates]
                 total += 1
     return Judgement(total, *(right / total).tolist())
