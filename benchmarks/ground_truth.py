@@ -114,10 +114,10 @@ def _artefact(run: ranklock.Run, arm: str, layer: int) -> dict[str, Any]:
     rho = [part.corr("spearman").iloc[0, 1] for _, part in ranks]
     step = np.log10(rows["median_shifted"] / rows["median_unshifted"])
     step = step.replace([np.inf, -np.inf], np.nan)
+    share = rows["shift_along_total"].sum() / rows["displacement_squared"].sum()
     return {
         "arm": arm, "layer": layer,
-        "artefact_share": float(rows["shift_along_total"].sum() / rows["displacement_squared"].sum())
-        if arm == decomposed_arm(run.arms) else None,
+        "artefact_share": float(share) if arm == decomposed_arm(run.arms) else None,
         "step_log10": float(step.median()),
         "cell_shift_against_rank": float(np.mean(rho)),
     }  # fmt: skip

@@ -52,9 +52,8 @@ def test_a_target_follows_its_factor_the_way_that_the_link_says():
 
 def test_candidates_know_links_and_paths():
     edges = pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"]})
-    pairs = ground_truth_scores.candidates(edges, ["A", "B"], ["A", "B", "C"]).set_index(
-        ["gene", "responder"]
-    )
+    pairs = ground_truth_scores.candidates(edges, ["A", "B"], ["A", "B", "C"])
+    pairs = pairs.set_index(["gene", "responder"])
     assert len(pairs) == 4
     assert pairs.loc[("A", "B")].tolist() == [True, True]
     assert pairs.loc[("A", "C")].tolist() == [False, True]
@@ -71,9 +70,8 @@ def test_measures_are_those_of_scikit_learn_and_of_counting():
     assert judged["auroc"] == pytest.approx(roc_auc_score(known["direct"], known["score"]))
     assert judged["auroc_low"] < judged["auroc"] < judged["auroc_high"]
     assert judged["pairs"] == 179
-    assert (
-        ground_truth_scores.early_precision(np.array([3, 2, 1, 0]), np.array([1, 0, 1, 0])) == 0.5
-    )
+    scores, true = np.array([3, 2, 1, 0]), np.array([1, 0, 1, 0])
+    assert ground_truth_scores.early_precision(scores, true) == 0.5
 
 
 def test_co_expression_finds_what_is_co_expressed():

@@ -78,14 +78,14 @@ def test_training_gives_the_same_weights_twice(cells):
     vocabulary = train.demo_vocabulary(cells)
     threads = torch.get_num_threads()
     try:
-        first, second = (train.train(recipe, cells, vocabulary).state_dict() for _ in range(2))
+        weights, again = (train.train(recipe, cells, vocabulary).state_dict() for _ in range(2))
     finally:
         torch.use_deterministic_algorithms(False)
         torch.set_num_threads(threads)
     untrained = train.new_model(recipe, vocabulary).state_dict()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
-    assert not all(torch.equal(first[name], untrained[name]) for name in first)
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, again[name]), name
+    assert not all(torch.equal(weights[name], untrained[name]) for name in weights)
 
 
 def test_masked_genes_are_masked():

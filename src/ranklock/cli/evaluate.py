@@ -33,8 +33,8 @@ EVALUATE_EPILOG = (
 TRUTH, SCREEN_CELLS = "The screen", "The screen, from its cells (.h5ad)"
 
 
-def _column(what: str, *names: str) -> object:
-    return o.option(TRUTH, f"Column of the table with {what}, if not recognised.", *names)
+def _column(meaning: str, *names: str) -> object:
+    return o.option(TRUTH, f"Column of the table with {meaning}, if not recognised.", *names)
 
 
 def evaluate(

@@ -49,10 +49,10 @@ def undo_log_normalisation(logs: sp.csr_matrix, totals: npt.NDArray[np.float64])
     """
     counts = logs.astype(np.float64).tocsr()
     counts.data = np.expm1(counts.data) * np.repeat(totals, np.diff(counts.indptr)) / _NORMALISED_TO
-    whole = np.rint(counts.data)
-    if not np.allclose(counts.data, whole, rtol=_ROUNDING, atol=0):
+    rounded = np.rint(counts.data)
+    if not np.allclose(counts.data, rounded, rtol=_ROUNDING, atol=0):
         raise ValueError("the counts that come back are not whole numbers")
-    counts.data = whole.astype(np.int32)
+    counts.data = rounded.astype(np.int32)
     return counts
 
 

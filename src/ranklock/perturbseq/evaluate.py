@@ -191,7 +191,7 @@ def evaluate(
         "screen": {
             "name": screen.name, "sha256": screen.sha256,
             "perturbed": len(screen.perturbed) + len(screen.elsewhere),
-            "genes": len(screen.genes), **screen.how,
+            "genes": len(screen.genes), **screen.provenance,
         },
         "baselines": measured.baselines,
         "layers": {name: _plain(asdict(summary)) for name, summary in summaries.items()},

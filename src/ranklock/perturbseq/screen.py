@@ -63,7 +63,7 @@ class Screen:
         Perturbed genes whose differential expression was not computed, as the run lacks them.
     gene_level
         Baselines that need no model: name → a number for each gene, shape (genes,).
-    how
+    provenance
         How it was read: what was used, what was left out.
     """
 
@@ -75,7 +75,7 @@ class Screen:
     sha256: str
     elsewhere: list[str] = field(default_factory=list)
     gene_level: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
-    how: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, most_q: float, least_fold_change: float) -> npt.NDArray[np.bool_]:
         """Which genes really changed: q ≤ ``most_q`` and |log fold change| large enough.

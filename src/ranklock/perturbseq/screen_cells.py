@@ -160,7 +160,7 @@ def read_screen_cells(
         file_digest(Path(name)) if isinstance(source, str | Path) else "",
         elsewhere=[gene for gene in testable if gene not in wanted],
         gene_level={CONTROL_EXPRESSION: mean[columns], CONTROL_VARIANCE: variance[columns]},
-        how=provenance,
+        provenance=provenance,
     )
 
 

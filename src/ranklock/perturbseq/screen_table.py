@@ -175,7 +175,7 @@ def screen_of_table(
         "unlisted": unlisted,
         **described_labels(labels),
     }  # fmt: skip
-    return Screen(perturbed, genes, effect, p, name, sha256, how=provenance)
+    return Screen(perturbed, genes, effect, p, name, sha256, provenance=provenance)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -221,12 +221,12 @@ def _columns(
     if not {"p", "adjusted_p"} & set(used):
         missing.append("adjusted_p")
     if missing:
-        what = {"perturbed": "the perturbed gene", "responder": "the responder",
-                "adjusted_p": "p or adjusted p"}[missing[0]]  # fmt: skip
+        meanings = {"perturbed": "the perturbed gene", "responder": "the responder",
+                    "adjusted_p": "p or adjusted p"}  # fmt: skip
         option = f"--{missing[0].replace('_', '-')}-column"
         raise InputError(
-            f"{path} has no column that is recognised as {what}; name it with {option}. It has: "
-            f"{', '.join(plain)}."
+            f"{path} has no column that is recognised as {meanings[missing[0]]}; name it with "
+            f"{option}. It has: {', '.join(plain)}."
         )
     return used
 
