@@ -3,7 +3,7 @@
 >>> import ranklock
 >>> cells = ranklock.read_cells(ranklock.demo.cells_file(), ranklock.demo.vocabulary_file())
 >>> model = ranklock.load_model(ranklock.demo.model_folder())
->>> run = ranklock.knockout(cells[0], model, genes=["FTL"], progress=False)
+>>> run = ranklock.perturb(cells[0], model, ["FTL"], progress=False)
 """
 
 from __future__ import annotations
@@ -40,14 +40,9 @@ if TYPE_CHECKING:
     from ranklock.models import load_model as load_model
     from ranklock.perturbseq.evaluate import evaluate as evaluate
     from ranklock.perturbseq.evaluate import read_evaluation as read_evaluation
-    from ranklock.run.old_knockout import knockout as knockout
-    from ranklock.run.old_move import move as move
-    from ranklock.run.old_run import Run as Run
-    from ranklock.run.old_run import read_run as read_run
-    from ranklock.run.old_sweep import sweep as sweep
-    from ranklock.run.old_sweep_plan import plan_sweep as plan_sweep
-    from ranklock.run.old_sweep_result import Sweep as Sweep
-    from ranklock.run.old_sweep_result import read_sweep as read_sweep
+    from ranklock.run.perturb import perturb as perturb
+    from ranklock.run.run import Run as Run
+    from ranklock.run.run import read_run as read_run
     from ranklock.run.states import States as States
     from ranklock.significance.combinations import combinations as combinations
     from ranklock.significance.shifts import Knockouts as Knockouts
@@ -70,36 +65,31 @@ _HOME = {
     "RanklockError": "errors",
     "RanklockWarning": "errors",
     "Responders": "significance.responders",
-    "Run": "run.old_run",
+    "Run": "run.run",
     "Screen": "estimates.result",
     "Selection": "cells",
     "States": "run.states",
-    "Sweep": "run.old_sweep_result",
     "Vocabulary": "genes.vocabulary",
     "audit": "audits.audit",
     "audit_sweep": "audits.audit",
     "demo": "",
     "combinations": "significance.combinations",
     "evaluate": "perturbseq.evaluate",
-    "knockout": "run.old_knockout",
     "knockouts": "significance.shifts",
     "load_model": "models",
-    "move": "run.old_move",
-    "plan_sweep": "run.old_sweep_plan",
+    "perturb": "run.perturb",
     "read_audit": "audits.folder",
     "read_cells": "cells",
     "read_knockouts": "significance.shifts",
     "read_evaluation": "perturbseq.evaluate",
     "read_network": "genes.network",
     "read_responders": "significance.responders",
-    "read_run": "run.old_run",
+    "read_run": "run.run",
     "read_screen": "estimates.result",
-    "read_sweep": "run.old_sweep_result",
     "read_vocabulary": "genes.vocabulary",
     "responders": "significance.responders",
     "regulators": "estimates.estimate",
     "screen": "estimates.estimate",
-    "sweep": "run.old_sweep",
     "write_vocabulary": "genes.vocabulary",
 }
 

@@ -16,7 +16,7 @@ from ranklock.models import Model
 from ranklock.models.encoder import encoder_of
 from ranklock.models.precision import computing_in
 
-_LARGEST_BATCH = 8  # of one cell: the cost of a floor is some forwards, not some hundred
+_LARGEST_BATCH = 3  # of one cell: a floor costs some thirty forwards, not some hundred
 
 
 def repeats_of(

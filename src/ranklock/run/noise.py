@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ranklock.cells import Cells
+from ranklock.arms import NOT_RANKED, ModelInput
 from ranklock.effects import NoiseFloor, noise_floor
-from ranklock.effects.readout import embeddings
 from ranklock.engine.repeats import repeats_of
 from ranklock.models import Model
-from ranklock.run.old_plan import baseline_of
 
-_CELLS_FOR_NOISE = 5
+_CELLS_FOR_NOISE = 3
 
 
 def measure_noise(
-    used: Sequence[int],
-    cells: Cells,
+    inputs: Sequence[ModelInput],
     model: Model,
     depth: int,
     *,
+    special_frame: bool,
     batch_size: int | None = None,
     precision: str = "float32",
 ) -> NoiseFloor:
@@ -29,17 +29,28 @@ def measure_noise(
 
     Parameters
     ----------
-    used
-        Cells that the run uses.
-    cells, model, depth, batch_size, precision
+    inputs
+        Unperturbed cells, in order of length.
+    model, depth, batch_size, precision
         As the run has them.
+    special_frame
+        Whether the cell embedding is ``<cls>``; otherwise it is the mean over genes.
     """
-    by_length = sorted(used, key=lambda cell: (len(cells.ranked[cell]), cell))
-    places = np.linspace(0, len(by_length) - 1, min(len(by_length), _CELLS_FOR_NOISE)).astype(int)
+    places = np.linspace(0, len(inputs) - 1, min(len(inputs), _CELLS_FOR_NOISE)).astype(int)
     repeats = []
     for place in places:
-        one = baseline_of(cells, by_length[place], model)
-        states = repeats_of(model, one, depth, batch_size=batch_size, precision=precision)
-        read = [embeddings(one, s, (), special_frame=cells.special_frame) for s in states]
-        repeats.append((np.stack([g for g, _ in read]), np.stack([c for _, c in read])))
+        cell = inputs[place]
+        states = repeats_of(model, cell, depth, batch_size=batch_size, precision=precision)
+        embeddings = [_embeddings(cell, s, special_frame=special_frame) for s in states]
+        repeats.append((np.stack([g for g, _ in embeddings]), np.stack([c for _, c in embeddings])))
     return noise_floor(repeats)
+
+
+def _embeddings(
+    cell: ModelInput, states: npt.NDArray[np.float32], *, special_frame: bool
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Embeddings of the genes and of the cell, shape (genes, width) and (width,)."""
+    genes = states[cell.ranks != NOT_RANKED]
+    if special_frame:
+        return genes, states[0].astype(np.float64)
+    return genes, genes.mean(axis=0, dtype=np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,8 +111,7 @@ def state_members(states: States, cells: Cells) -> StateMembers:
     source = cells if states.cells is None else states.cells
     _check_fit(source, cells)
     started = np.isin(_values(cells, states.key, "--state-key"), states.start)
-    for state in states.start:
-        _need_state(state, states.key, {"cells": cells, "source": source})
+    _need_starts(states, source, cells)
     if not started.any():
         raise InputError(
             f"None of the {len(cells)} cells to be perturbed has {states.key}="
@@ -121,8 +120,10 @@ def state_members(states: States, cells: Cells) -> StateMembers:
     if states.embeddings is not None:
         group_of_cell = np.where(started, 0, -1).astype(np.int64)
         return StateMembers(source, (None,), group_of_cell, ((),), (), ())
+    known = _known_states(source, states.key)
     for state in states.ends.values():
-        _need_state(state, states.key, {"source": source})
+        if state not in known:
+            raise InputError(_no_state(state, states.key, known))
     rows_of = _rows_of_states(states, source)
     donors = _donors(cells, states.within)
     groups, left_out = _complete_donors(states, donors[started], rows_of)
@@ -167,16 +168,29 @@ def _values(cells: Cells, column: str, option: str) -> npt.NDArray[np.object_]:
     return text_of(cells.obs[column])
 
 
-def _need_state(state: str, key: str, sources: Mapping[str, Cells]) -> None:
-    known: dict[str, None] = {}
-    for cells in sources.values():
-        values = pd.Series(_values(cells, key, "--state-key")).value_counts().index
-        known |= dict.fromkeys(values)
-    if state not in known:
-        more = ", …" if len(known) > _MOST_SHOWN else ""
-        raise InputError(
-            f"No cell has {key}={state}; there are {', '.join([*known][:_MOST_SHOWN])}{more}."
+def _need_starts(states: States, source: Cells, cells: Cells) -> None:
+    """Refuse a start state that no cell is in, unless a sample may have left its cells out."""
+    in_source = _known_states(source, states.key)
+    known = {**_known_states(cells, states.key), **in_source}
+    for state in states.start:
+        if state in known:
+            continue
+        if source is cells or set(states.start) & set(in_source):
+            raise InputError(_no_state(state, states.key, known))
+        warnings.warn(
+            f"No cell to be perturbed has {states.key}={state}.", RanklockWarning, stacklevel=3
         )
+
+
+def _known_states(cells: Cells, key: str) -> dict[str, None]:
+    """Values of a column, the most frequent first."""
+    return dict.fromkeys(pd.Series(_values(cells, key, "--state-key")).value_counts().index)
+
+
+def _no_state(state: str, key: str, known: Iterable[str]) -> str:
+    names = list(known)
+    more = ", …" if len(names) > _MOST_SHOWN else ""
+    return f"No cell has {key}={state}; there are {', '.join(names[:_MOST_SHOWN])}{more}."
 
 
 def _donors(cells: Cells, within: str | None) -> npt.NDArray[np.object_]:

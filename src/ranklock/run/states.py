@@ -19,6 +19,7 @@ from ranklock.cells import Cells
 from ranklock.engine.batches import hidden_states, tokens_at_once
 from ranklock.errors import OptionError
 from ranklock.models import Model
+from ranklock.models.checkpoint import check_token_range
 from ranklock.progress import progress as show_progress
 from ranklock.run.given_states import given_vectors
 from ranklock.run.state_cells import DonorLeftOut, Rows, StateCells, StateMembers, state_members
@@ -214,6 +215,9 @@ def embed_states(
     """
     members = state_members(states, cells) if members is None else members
     if states.embeddings is None:
+        if members.source.vocabulary.stand_in:
+            largest = max(int(genes.max(initial=0)) for genes in members.source.ranked)
+            check_token_range(largest, model, members.source.source)
         forward = partial(
             hidden_states, model, depth=depth, batch_size=batch_size, precision=precision
         )

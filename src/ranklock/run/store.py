@@ -8,6 +8,7 @@ does not grow with the run. Pages carry checksums, and a file carries the digest
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,6 +123,16 @@ class Store:
             for shard in self.shards_of(part):
                 self._shard(table, shard).unlink(missing_ok=True)
 
+    def is_finished(self, part: int) -> bool:
+        """Whether the files of a part are there."""
+        return all(self._part(table, part).is_file() for table in self.tables)
+
+    def clear_up(self) -> None:
+        """Take away what only a run that is at work needs."""
+        shutil.rmtree(self.folder / SHARDS, ignore_errors=True)
+        for path in self.locks.glob("part-*.lock"):
+            path.unlink(missing_ok=True)
+
     def files(self, table: str) -> list[Path]:
         """Files of a table that are there, in the order of their shards."""
         paths = []
@@ -133,6 +144,10 @@ class Store:
                 done = [shard for shard in shards if self._shard(SHIFTS, shard).is_file()]
                 paths += [self._shard(table, shard) for shard in done]
         return paths
+
+    def rows(self, path: Path) -> int:
+        """Rows of one of the files."""
+        return int(pq.read_metadata(path).num_rows)
 
     def read(self, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         """One of the files.
@@ -159,11 +174,27 @@ class Store:
         OutputError
             As of :meth:`read`.
         """
+        with self._opened(path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=columns)
+
+    def row_group(self, path: Path, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One shard of a file.
+
+        Raises
+        ------
+        OutputError
+            As of :meth:`read`.
+        """
+        with self._opened(path) as file:
+            return file.read_row_group(group, columns=columns)
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[pq.ParquetFile]:
         try:
             self._check(path)
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                for group in range(file.num_row_groups):
-                    yield file.read_row_group(group, columns=columns)
+                yield file
         except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are these
             raise OutputError(
                 f"{path} is missing or damaged ({str(error).splitlines()[0][:100]}); run the same "

@@ -1,0 +1,327 @@
+"""Do what a plan says, shard by shard, into a folder that any kill leaves in order."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ranklock.engine.readout import Measured
+from ranklock.engine.tasks import measure_groups
+from ranklock.errors import InputError
+from ranklock.progress import progress as show_progress
+from ranklock.quantities import count, duration
+from ranklock.run.files import write_whole
+from ranklock.run.manifest import (
+    KIND,
+    MANIFEST_VERSION,
+    NUMERICS,
+    Manifest,
+    Planned,
+    Provenance,
+    StatesUsed,
+)
+from ranklock.run.metadata import add_metadata
+from ranklock.run.noise import measure_noise
+from ranklock.run.plan import Plan
+from ranklock.run.run import (
+    CELLS,
+    FIGURES,
+    GENES,
+    LEFT_OUT,
+    PERTURBATIONS,
+    Run,
+    digest_of,
+    open_run,
+)
+from ranklock.run.states import StatesAsked
+from ranklock.run.store import LOCKS, PARTS, SHARDS, STORE_VERSION, Store
+from ranklock.run.tabulate import tables_of
+from ranklock.run.work import WorkFolder, bytes_in, work_folder
+
+OWN = {PARTS, SHARDS, LOCKS, CELLS, GENES, PERTURBATIONS, LEFT_OUT, *FIGURES}
+_WORTH_SAYING = 20.0  # seconds that a run takes, from which on its time is said
+
+
+def execute(
+    plan: Plan,
+    folder: str | Path,
+    *,
+    states_asked: StatesAsked | None = None,
+    overwrite: bool = False,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Run:
+    """Do what a plan says, or what is left of it.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    folder
+        Where the results go. Several processes may work on one; each takes parts of its own.
+    states_asked
+        What was asked of the plan's states, for the manifest.
+    overwrite
+        Replace another run, or a finished one, that is in the folder.
+    batch_size
+        Tasks in one forward; found if not given. It changes nothing beyond the noise floor.
+    progress
+        Whether to show the plan and progress on stderr.
+
+    Returns
+    -------
+    Run
+        Which is not ``complete`` where another process is still at work on it.
+
+    Raises
+    ------
+    InputError
+        When the model gives NaN, or a task does not fit into memory. What was done is kept.
+    OutputError
+        When the folder holds something else, or cannot be written.
+    """
+    identity = identity_of(plan, states_asked)
+    with work_folder(folder, KIND, identity, OWN, overwrite=overwrite) as work:
+        store = Store(work.folder, digest_of(work.identity), plan.shards, bool(plan.effect_fields))
+        plan.check_fits(work.folder, already=bytes_in(work.folder))
+        if progress:
+            print("\n".join(plan.describe(folder=work.folder)), file=sys.stderr)
+        store.prepare()
+        with work.setup_lock():
+            _set_up(work, plan, states_asked)
+        _run_parts(plan, store, batch_size, progress=progress)
+        _finish(work, store, progress=progress)
+    return open_run(work.folder)
+
+
+def identity_of(plan: Plan, states_asked: StatesAsked | None) -> dict[str, Any]:
+    """What two calls must have in common to be the same run, of plain JSON."""
+    tasks = plan.tasks
+    arrays = (tasks.cell, tasks.perturbation, tasks.rank, tasks.to_rank, tasks.shown, plan.shard_of)
+    return {
+        "checkpoint": plan.model.sha256,
+        "vocabulary": plan.cells.vocabulary.sha256,
+        "cells": plan.cells.sha256(),
+        "layer": plan.depth,
+        # Edit and positions beside the names, in the order of the stored fields.
+        "arms": [
+            [kind, [[arm.name, arm.edit.name, arm.positions.name, arm.backfill] for arm in arms]]
+            for kind, arms in plan.arms.items()
+        ],
+        "perturbations": digest_of([[p.kind.name, *p.tokens] for p in plan.perturbations]),
+        "tasks": [hashlib.sha256(a.astype("<i8").tobytes()).hexdigest() for a in arrays],
+        "responders": "all" if plan.responders is None else plan.responders.tolist(),
+        "what is read": list(plan.asked.read),
+        "states": None if plan.states is None else [list(plan.state_names), plan.states.sha256],
+        "classes": None if plan.head is None else list(plan.head.labels),
+        "precision": plan.asked.precision,
+        "purpose": plan.asked.purpose,
+        "numerics": NUMERICS,
+        "format": [MANIFEST_VERSION, STORE_VERSION],
+    }
+
+
+def _set_up(work: WorkFolder, plan: Plan, states_asked: StatesAsked | None) -> None:
+    """Write what a run is, once, before its first shard."""
+    if work.manifest is not None and all(
+        (work.folder / name).is_file() for name in (CELLS, GENES, PERTURBATIONS)
+    ):
+        return
+    for name, table in _tables(plan).items():
+        write_whole(
+            work.folder / name, lambda path, t=table: t.to_parquet(path), work.locks / name
+        )
+    if plan.genes_left_out:
+        rows = pd.DataFrame([
+            {**vars(gene), "nearest": " ".join(gene.nearest)} for gene in plan.genes_left_out
+        ])  # fmt: skip
+        write_whole(
+            work.folder / LEFT_OUT, lambda path: rows.to_csv(path, index=False),
+            work.locks / LEFT_OUT,
+        )  # fmt: skip
+    if work.manifest is None:
+        work.write_manifest(_manifest(plan, states_asked).to_json() | {"identity": work.identity})
+
+
+def _tables(plan: Plan) -> dict[str, pd.DataFrame]:
+    """The tables that let a run be read without its vocabulary and cells."""
+    vocabulary = plan.cells.vocabulary
+    present = np.zeros(vocabulary.largest_token + 1, bool)
+    for row in plan.cells_used:
+        present[plan.cells.ranked[row]] = True
+    for perturbation in plan.perturbations:
+        present[list(perturbation.tokens)] = True
+    tokens = np.flatnonzero(present)
+    genes = pd.DataFrame(
+        {
+            "token": tokens.astype(np.int32),
+            "gene_id": [vocabulary.gene(int(token)) for token in tokens],
+            "symbol": [vocabulary.symbol(int(token)) for token in tokens],
+        }
+    )
+    names = pd.DataFrame(index=pd.Index(plan.cells.names, name="cell"))
+    perturbations = pd.DataFrame(
+        {
+            "gene": [p.names(plan.cells)[0] for p in plan.perturbations],
+            "gene_id": [p.names(plan.cells)[1] for p in plan.perturbations],
+            "kind": [p.kind.name for p in plan.perturbations],
+            "tokens": [list(p.tokens) for p in plan.perturbations],
+        }
+    )
+    return {
+        GENES: genes,
+        CELLS: add_metadata(names, plan.cells.obs),
+        PERTURBATIONS: perturbations,
+    }
+
+
+def _manifest(plan: Plan, states_asked: StatesAsked | None) -> Manifest:
+    lengths = [(len(plan.cells.ranked[row]), int(row)) for row in plan.cells_used]
+    first = np.searchsorted(plan.tasks.cell, [row for _, row in sorted(lengths)])
+    places = np.linspace(0, len(first) - 1, min(len(first), 3)).astype(int)
+    floor = measure_noise(
+        [plan.baseline_of(int(first[place])) for place in places],
+        plan.model, plan.depth, special_frame=plan.cells.special_frame,
+        precision=plan.asked.precision,
+    )  # fmt: skip
+    states = None
+    if plan.states is not None and states_asked is not None:
+        states = StatesUsed(
+            states_asked, plan.state_names, tuple(plan.states.counts), tuple(plan.states.left_out)
+        )
+    return Manifest(
+        asked=plan.asked,
+        arms={kind: tuple(arm.name for arm in arms) for kind, arms in plan.arms.items()},
+        decomposed=tuple(sorted(plan.decomposed)),
+        labels=() if plan.head is None else plan.head.labels,
+        states=states,
+        planned=Planned(
+            len(plan.cells_used), len(plan.tasks), plan.forwards, plan.flop, plan.shards
+        ),
+        noise_floor=floor,
+        made_from=Provenance.of(plan.cells, plan.model, plan.depth, plan.asked.precision),
+        genes_left_out=plan.genes_left_out,
+        cells_left_out=plan.cells_left_out,
+    )
+
+
+def _run_parts(plan: Plan, store: Store, batch_size: int | None, *, progress: bool) -> int:
+    """Compute and store every shard that is not there; the number of parts left to others.
+
+    Parts that others are at are passed over, and looked at again when all else is done: the
+    process that ends last finds everything there, and finishes the run.
+    """
+    with show_progress(len(plan.tasks), "tasks", shown=progress) as advance:
+        clock = _Clock(plan, shown=progress)
+        left = list(store.parts)
+        while True:
+            passed_over = []
+            for part in left:
+                with store.part_locked(part) as held:
+                    if not held:
+                        passed_over.append(part)
+                        continue
+                    missing = set(store.missing(part))
+                    for shard in store.shards_of(part):
+                        if shard in missing:
+                            store.write(shard, *_computed(plan, shard, batch_size))
+                            clock.did(shard)
+                            advance(len(plan.tasks_of(shard)))
+                        else:
+                            clock.pass_over(shard)
+                            advance(len(plan.tasks_of(shard)), done_before=True)
+                    store.finish_part(part)
+            if not passed_over or len(passed_over) == len(left):
+                return len(passed_over)
+            left = passed_over
+
+
+def _computed(plan: Plan, shard: int, batch_size: int | None) -> tuple[Any, Any]:
+    groups = plan.groups_of(plan.tasks_of(shard))
+    inputs = [plan.group(group) for group in groups]
+    try:
+        measured = measure_groups(
+            plan.model, inputs, plan.reading, precision=plan.asked.precision, batch_size=batch_size
+        )
+    except MemoryError as error:
+        longest = max(groups, key=lambda group: plan.tasks.shown[group.start])
+        row = int(plan.tasks.cell[longest.start])
+        raise InputError(
+            f"One task in cell {plan.cells.names[row]} ({plan.tasks.shown[longest.start]} genes) "
+            f"does not fit into the memory of {plan.model.device}; take fewer arms, or another "
+            "device. What was done is kept."
+        ) from error
+    for group, numbers in zip(groups, measured, strict=True):
+        _check_finite(plan, group, numbers)
+    return tables_of(plan, groups, inputs, measured)
+
+
+def _check_finite(plan: Plan, group: range, measured: Measured) -> None:
+    moments = [measured.genes] + ([measured.cell] if measured.cell is not None else [])
+    numbers = [part.squared for part in moments]
+    numbers += [array for part in moments for array in part.moved.values()]
+    numbers += list((measured.logits or {}).values())
+    if not all(np.isfinite(array).all() for array in numbers):
+        name = plan.cells.names[int(plan.tasks.cell[group.start])]
+        raise InputError(
+            f"The model gives NaN or infinity for cell {name} of {plan.cells.source}; its weights "
+            f"are damaged, or too large for {plan.asked.precision}. What was done is kept."
+        )
+
+
+def _finish(work: WorkFolder, store: Store, *, progress: bool) -> None:
+    """Say that a run is whole, and draw its figure, where every part is there."""
+    with work.setup_lock(wait=0.0) as held:
+        if not held:
+            return
+        work.forget_killed_processes()
+        run = open_run(work.folder)
+        done = all(store.is_finished(part) for part in store.parts)
+        if not done:
+            if progress:
+                print(
+                    "note: another process is at work on this run; it finishes it, or the same "
+                    "command does once that has ended.",
+                    file=sys.stderr,
+                )
+            return
+        store.clear_up()
+        if not run.complete:
+            run.draw(work.locks)
+            content: Mapping[str, Any] = work.manifest or {}
+            work.write_manifest({**content, "complete": True})
+
+
+class _Clock:
+    """Says once, after some work, how long the rest takes; what was there before is no progress."""
+
+    def __init__(self, plan: Plan, *, shown: bool) -> None:
+        self._plan, self._shown, self._left = plan, shown, plan.flop
+        self._done, self._started = 0.0, time.monotonic()
+
+    def pass_over(self, shard: int) -> None:
+        """A shard was there."""
+        self._left -= self._plan.flop_of_shard[shard]
+        if not self._done:
+            self._started = time.monotonic()
+
+    def did(self, shard: int) -> None:
+        """A shard was computed."""
+        flop = self._plan.flop_of_shard[shard]
+        self._left -= flop
+        self._done += flop
+        took = time.monotonic() - self._started
+        seconds = self._left / max(self._done, 1.0) * took
+        if self._shown and seconds > _WORTH_SAYING:
+            print(
+                f"Time: about {duration(seconds)} left, at {count(self._done / took)}FLOP/s",
+                file=sys.stderr,
+            )
+        self._shown = False

@@ -1,0 +1,295 @@
+"""From inner products to the stored tables of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ranklock.arms import NOT_RANKED, Arm, Change, rank_shift
+from ranklock.effects import (
+    Decomposition,
+    approach,
+    artefact_share,
+    beyond_edit,
+    decompose,
+    displacements,
+    distances,
+    median,
+)
+from ranklock.engine.moments import masking_pair
+from ranklock.engine.readout import Measured
+from ranklock.engine.tasks import TaskGroup
+from ranklock.run import fields as f
+from ranklock.run.plan import Plan
+from ranklock.run.tasks import change_of
+
+Numbers = npt.NDArray[np.float64]
+Columns = dict[str, list[npt.NDArray[np.float64]]]
+Values = Mapping[str, Numbers]  # field → one number a task
+
+
+def tables_of(
+    plan: Plan, groups: Sequence[range], inputs: Sequence[TaskGroup], measured: Sequence[Measured]
+) -> tuple[pa.Table, pa.Table | None]:
+    """Shifts of a shard, one row a task and arm, and effects, one row a task.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    groups
+        Tasks of each group of the shard.
+    inputs, measured
+        What was done, and what it did, group by group.
+
+    Returns
+    -------
+    Shifts, and effects where they are read, with the plan's fields as columns.
+    """
+    stores_effects = bool(plan.effect_fields)
+    shifts = [_shifts_of(plan, *of_group) for of_group in zip(groups, inputs, measured, strict=True)]
+    effects = [
+        _effects_of(plan, *of_group) for of_group in zip(groups, inputs, measured, strict=True)
+    ] if stores_effects else []  # fmt: skip
+    return _table(plan.shift_fields, shifts), (
+        _table(plan.effect_fields, effects) if stores_effects else None
+    )
+
+
+def _table(fields: Sequence[f.Field], parts: Sequence[Mapping[str, pa.Array]]) -> pa.Table:
+    schema = f.schema_of(fields, {})
+    columns = []
+    for field in fields:
+        chunks = [part[field.name] for part in parts]
+        whole = pa.concat_arrays([chunk.cast(_plain(field.type)) for chunk in chunks])
+        columns.append(whole.dictionary_encode() if pa.types.is_dictionary(field.type) else whole)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _keys(plan: Plan, tasks: range, changes: Sequence[Change]) -> dict[str, list[object]]:
+    """Names and ranks of tasks of one group."""
+    table = plan.tasks
+    row = int(table.cell[tasks.start])
+    names = [
+        plan.perturbations[table.perturbation[task]].names(plan.cells) for task in tasks
+    ]
+    kind = plan.kind_of(tasks.start)
+    return {
+        "cell": [str(plan.cells.obs.index[row])] * len(tasks),
+        "gene": [symbol for symbol, _ in names],
+        "gene_id": [identifier for _, identifier in names],
+        "kind": [kind.name] * len(tasks),
+        "gene_rank": [_rank(int(table.rank[task])) for task in tasks],
+        "gene_ranks": [_written(change.ranks) for change in changes],
+        "to_rank": [_rank(change.to_ranks[0]) if change.to_ranks else None for change in changes],
+        "to_ranks": [_written(change.to_ranks) for change in changes],
+        "inserted": [change.inserted > 0 for change in changes],
+        "genes_in_cell": [int(table.shown[tasks.start])] * len(tasks),
+    }
+
+
+def _rank(rank: int) -> int | None:
+    return None if rank == NOT_RANKED else rank
+
+
+def _written(ranks: Sequence[int]) -> str | None:
+    """Ranks of a set as text; None where there are none."""
+    return f.TOGETHER.join(f.NO_RANK if r == NOT_RANKED else str(r) for r in ranks) or None
+
+
+def _changes(plan: Plan, tasks: range) -> list[Change]:
+    perturbations, table = plan.perturbations, plan.tasks
+    return [
+        change_of(table, task, perturbations[table.perturbation[task]], plan.cells)
+        for task in tasks
+    ]
+
+
+def _shifts_of(plan: Plan, tasks: range, group: TaskGroup, measured: Measured) -> dict[str, pa.Array]:
+    changes = _changes(plan, tasks)
+    arms = plan.arms[plan.kind_of(tasks.start).name]
+    values = [_values_of(plan, tasks, group, measured, changes, arm) for arm in arms]
+    columns: dict[str, pa.Array] = {}
+    # Task by task, arm by arm.
+    for name, entries in _keys(plan, tasks, changes).items():
+        kind = next(field.type for field in f.KEYS if field.name == name)
+        repeated = [entry for entry in entries for _ in arms]
+        columns[name] = pa.array(repeated, _plain(kind))
+    columns[f.ARM.name] = pa.array([arm.name for _ in tasks for arm in arms], pa.string())
+    missing = np.full(len(tasks), np.nan)
+    for field in plan.shift_fields:
+        if field.name not in columns:
+            by_arm = np.stack([of_arm.get(field.name, missing) for of_arm in values], axis=1)
+            columns[field.name] = pa.array(by_arm.ravel(), field.type, from_pandas=True)
+    return columns
+
+
+def _values_of(
+    plan: Plan,
+    tasks: range,
+    group: TaskGroup,
+    measured: Measured,
+    changes: Sequence[Change],
+    arm: Arm,
+) -> dict[str, Numbers]:
+    """Field of the shifts → one number a task, under one arm."""
+    values: dict[str, Numbers] = {}
+    run = arm.computed_as
+    whole = arm.name in plan.decomposed
+    if measured.cell is not None:
+        values["cosine_distance"] = distances(measured.cell, run)
+        values["displacement"] = displacements(measured.cell, run)
+        split = decompose(measured.cell) if whole else None
+        if split is not None:
+            values["artefact_share"] = split.artefact_share
+        values |= _approaches(plan, measured, run)
+    if measured.logits is not None and measured.logits_before is not None:
+        values |= _logits(plan, measured.logits_before, measured.logits[run])
+    kept = _kept(group, changes)
+    if measured.cell is not None and group.responders.size == len(_genes(group)):
+        apart = np.where(kept, distances(measured.genes, run), np.nan)
+        values["mean_gene_distance"] = _mean(apart)
+    if f.GENES in plan.asked.read:
+        values |= _summaries(plan, tasks, group, measured, changes, arm, kept)
+    return values
+
+
+def _approaches(plan: Plan, measured: Measured, run: str) -> dict[str, Numbers]:
+    if measured.cell is None or measured.states is None:
+        return {}
+    without = approach(measured.cell, measured.states, run)
+    with_all = without
+    if measured.cell_with_all is not None and measured.states_with_all is not None:
+        with_all = approach(measured.cell_with_all, measured.states_with_all, run)
+    values = {}
+    for column, state in enumerate(plan.state_names):
+        values[f.towards(state)] = without[:, column]
+        values[f.towards_as_geneformer(state)] = with_all[:, column]
+    return values
+
+
+def _logits(plan: Plan, before: Numbers, after: Numbers) -> dict[str, Numbers]:
+    labels = () if plan.head is None else plan.head.labels
+    values: dict[str, Numbers] = {}
+    for when, logits in (("before", np.broadcast_to(before, after.shape)), ("after", after)):
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = exponents / exponents.sum(axis=1, keepdims=True)
+        for column, label in enumerate(labels):
+            values[f.logit(label, when)] = logits[:, column]
+            values[f.probability(label, when)] = probabilities[:, column]
+    return values
+
+
+def _summaries(
+    plan: Plan,
+    tasks: range,
+    group: TaskGroup,
+    measured: Measured,
+    changes: Sequence[Change],
+    arm: Arm,
+    kept: npt.NDArray[np.bool_],
+) -> dict[str, Numbers]:
+    """What is said of a task's responders together, under one arm."""
+    stored = _stored(plan, tasks, group)
+    kept = kept[:, stored]
+    run, genes = arm.computed_as, measured.genes
+
+    def over_responders(numbers: Numbers) -> Numbers:
+        return np.where(kept, numbers[:, stored], 0.0).sum(axis=1)
+
+    apart = distances(genes, run)[:, stored]
+    ranks = group.responders[stored]
+    shifted = np.array([_shifted(group, change)[ranks] for change in changes]).reshape(kept.shape)
+    rows = list(zip(apart, shifted, kept, strict=True))
+    values = {
+        "median_shifted": np.array([median(row[moves & keep]) for row, moves, keep in rows]),
+        "median_unshifted": np.array([median(row[~moves & keep]) for row, moves, keep in rows]),
+        "displacement_squared": over_responders(genes.moved[run]),
+    }
+    split = decompose(genes) if arm.name in plan.decomposed else None
+    if split is not None:
+        values["shift_along_total"] = over_responders(split.shift_along_total)
+    pair = masking_pair(genes.moved)
+    beyond = beyond_edit(genes)
+    if pair is not None and beyond is not None and arm.name == pair[1]:
+        values["beyond_edit_squared"] = over_responders(beyond)
+    return values
+
+
+def _effects_of(
+    plan: Plan, tasks: range, group: TaskGroup, measured: Measured
+) -> dict[str, pa.Array]:
+    changes = _changes(plan, tasks)
+    columns: dict[str, pa.Array] = {}
+    for name, entries in _keys(plan, tasks, changes).items():
+        kind = next(field.type for field in f.KEYS if field.name == name)
+        columns[name] = pa.array(entries, _plain(kind))
+    stored = _stored(plan, tasks, group)
+    ranks = group.responders[stored].astype(np.int32)
+    tokens = _genes(group)[ranks].astype(np.int32)
+    responder, responder_rank = f.RESPONDERS
+    columns[responder.name] = _lists(np.tile(tokens, (len(tasks), 1)))
+    columns[responder_rank.name] = _lists(np.tile(ranks, (len(tasks), 1)))
+    kept = _kept(group, changes)[:, stored]
+    for arm in plan.arms[plan.kind_of(tasks.start).name]:
+        numbers = {
+            f.COSINE_DISTANCE: distances(measured.genes, arm.computed_as),
+            f.DISPLACEMENT: displacements(measured.genes, arm.computed_as),
+        }
+        split = decompose(measured.genes) if arm.name in plan.decomposed else None
+        if split is not None:
+            numbers |= {field: _part(split, field) for field in f.DECOMPOSITION}
+        for field, values in numbers.items():
+            rows = np.where(kept, values[:, stored], np.nan).astype(np.float32)
+            columns[f.effect_column(arm.name, field)] = _lists(rows)
+    for field in plan.effect_fields:
+        if field.name not in columns:  # an arm that this kind of perturbation does not have
+            columns[field.name] = pa.nulls(len(tasks), field.type)
+    return columns
+
+
+def _part(split: Decomposition, field: f.Field) -> Numbers:
+    numbers: Numbers = getattr(split, field.name)
+    return numbers
+
+
+def _lists(rows: npt.NDArray[np.float32] | npt.NDArray[np.int32]) -> pa.Array:
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.ravel()))
+
+
+def _genes(group: TaskGroup) -> npt.NDArray[np.int32]:
+    """Tokens of the genes of the unperturbed cell, by rank."""
+    return group.baseline.tokens[group.baseline.ranks != NOT_RANKED]
+
+
+def _stored(plan: Plan, tasks: range, group: TaskGroup) -> npt.NDArray[np.int64]:
+    """Which of the responders that are read are stored."""
+    return np.searchsorted(group.responders, plan.stored_ranks(tasks.start))
+
+
+def _kept(group: TaskGroup, changes: Sequence[Change]) -> npt.NDArray[np.bool_]:
+    """Which responders are no perturbed genes, shape (tasks, responders)."""
+    kept = np.ones((len(changes), len(group.responders)), dtype=bool)
+    for row, ranks in zip(kept, group.perturbed, strict=True):
+        row[np.isin(group.responders, ranks)] = False
+    return kept
+
+
+def _shifted(group: TaskGroup, change: Change) -> npt.NDArray[np.bool_]:
+    """Which genes of a cell make way for a perturbation, by rank."""
+    genes = group.baseline.ranks != NOT_RANKED
+    return rank_shift(group.baseline, change)[genes] != 0
+
+
+def _mean(rows: Numbers) -> Numbers:
+    counts = np.isfinite(rows).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(counts > 0, np.nansum(rows, axis=1) / counts, np.nan)
