@@ -100,6 +100,16 @@ def test_cells_of_a_start_state_that_a_sample_left_out_are_not_missed():
         state_members(states, cells[[1]])
 
 
+def test_a_start_state_that_may_have_been_sampled_out_is_warned_of():
+    cells = the_cells()
+    elsewhere = cells[[1, 2]]
+    with pytest.warns(RanklockWarning, match="No cell to be perturbed has state=d"):
+        members = state_members(States("state", ("a", "d"), "b", cells=elsewhere), cells[[0, 5]])
+    assert members.group_of_cell.tolist() == [0, 0]
+    with pytest.raises(InputError, match="No cell has state=x"):
+        state_members(States("state", ("a", "x"), "b", cells=cells), cells[[0]])
+
+
 def test_several_starts_all_count():
     cells = the_cells()
     members = state_members(States("state", ["a", "d", "a"], "b"), cells)

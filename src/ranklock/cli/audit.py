@@ -136,7 +136,7 @@ def audit(
         else:
             if model is None:
                 raise OptionError("Name a checkpoint with --model; only a sweep needs none.")
-            names = o.arm_names(arms, backfill=False)
+            names = o.listed(arms)
             chosen, loaded = read_inputs(
                 CellOptions(
                     cells, cell, cell_range, where, sample, seed, values, counts_layer, gene_column
@@ -144,9 +144,7 @@ def audit(
                 model,
                 vocabulary,
                 device=device,
-                arms=names,
                 layer=layer,
-                genes=[],
             )
             o.stage(f"Auditing {loaded!r}")
             found = run_audit(

@@ -1,36 +1,149 @@
-"""From options to cells and a model, with all that can be checked early checked early."""
+"""From options to cells, genes, states and a model; what can be checked early is checked early.
+
+The dataclasses are groups of options (:func:`ranklock.cli.groups.grouped`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from ranklock.arms import ARMS, Arm, find_arms
-from ranklock.cli.options import stage
+from ranklock.cli import options as o
+from ranklock.errors import OptionError
 
 if TYPE_CHECKING:
-    from ranklock.cells import Cells
+    from ranklock.cells import Cells, Selection
     from ranklock.genes.vocabulary import Vocabulary
     from ranklock.models import Model
+    from ranklock.run.states import States
+
+ALL = "all"
 
 
 @dataclass(frozen=True)
 class CellOptions:
     """Which cells, and how to read them."""
 
-    file: Path
-    cell: int | None
-    cell_range: str | None
-    where: Sequence[str] | None
-    sample: int | None
-    seed: int
-    values: str
-    counts_layer: str | None
-    gene_column: str | None
+    file: o.CellsFile
+    cell: o.Cell = None
+    cell_range: o.CellRange = None
+    where: o.Where = None
+    sample: o.Sample = None
+    seed: o.Seed = 0
+    values: o.Values = "counts"
+    counts_layer: o.CountsLayer = None
+    gene_column: o.GeneColumn = None
+
+    def selection(self) -> Selection:
+        """The cells that are chosen."""
+        from ranklock.cells import Selection
+        from ranklock.cells.selection import parse_conditions, parse_range
+
+        if self.cell is not None and self.cell_range is not None:
+            raise OptionError("--cell and --cells exclude each other.")
+        rows: slice | tuple[int, ...] | None = None if self.cell is None else (self.cell,)
+        if self.cell_range is not None:
+            rows = parse_range(self.cell_range)
+        return Selection(rows, parse_conditions(self.where or []), self.sample, self.seed)
+
+    def read(self, vocabulary: Vocabulary | None) -> Cells:
+        """Read the chosen cells."""
+        return self.read_from(self.file, self.selection(), vocabulary)
+
+    def read_from(self, file: Path, select: Selection, vocabulary: Vocabulary | None) -> Cells:
+        """Read cells of a file that is like this one."""
+        from ranklock.cells import read_cells
+
+        o.stage(f"Reading {file}")
+        return read_cells(
+            file,
+            vocabulary,
+            select=select,
+            values=self.values,  # type: ignore[arg-type]
+            counts_layer=self.counts_layer,
+            gene_column=self.gene_column,
+            progress=True,
+        )
+
+
+@dataclass(frozen=True)
+class GeneOptions:
+    """Which genes are perturbed."""
+
+    gene: o.Gene = None
+    genes: o.Genes = None
+    genes_column: o.GenesColumn = None
+
+    def names(self, vocabulary: Vocabulary | None) -> list[str] | None:
+        """Names of the genes; None for all genes of each cell."""
+        return genes_of(self.gene, self.genes, self.genes_column, vocabulary)
+
+
+@dataclass(frozen=True)
+class StateOptions:
+    """From which state to which."""
+
+    state_key: o.StateKey = None
+    start: o.Start = None
+    goal: o.Goal = None
+    alternative: o.Alternatives = None
+    within: o.Within = None
+    state_average: o.StateAverage = "mean"
+    goal_cells: o.GoalCells = 1000
+    state_embeddings: o.StateVectors = None
+    state_cells: o.StateCellsFile = None
+
+    def states(self, cells: Cells | None = None, seed: int = 0) -> States | None:
+        """The states, with the cells that they are of; None where none are named."""
+        return o.states_of(
+            self.state_key, self.start, self.goal, self.alternative, within=self.within,
+            average=self.state_average, goal_cells=self.goal_cells,
+            embeddings=self.state_embeddings, cells=cells, seed=seed,
+        )  # fmt: skip
+
+    def read(self, cells: CellOptions, vocabulary: Vocabulary | None) -> States | None:
+        """The states, with all cells in them, whatever choice of cells is perturbed."""
+        from ranklock.cells import Selection
+
+        states = self.states(seed=cells.seed)
+        if states is None or states.embeddings is not None:
+            if self.state_cells is not None:
+                raise OptionError(
+                    "--state-cells goes with --state-key, and not with --state-embeddings."
+                )
+            return states
+        wanted = (states.goal, *states.alternatives)
+        if self.state_cells is not None:
+            select = Selection(where={states.key: wanted})
+            source = cells.read_from(self.state_cells, select, vocabulary)
+        elif cells.selection() == Selection(seed=cells.seed):
+            return states  # of the cells that are read anyway
+        else:
+            select = Selection(where={states.key: (*states.start, *wanted)})
+            source = cells.read_from(cells.file, select, vocabulary)
+        return self.states(source, cells.seed)
+
+
+def read_model(
+    model: str, vocabulary: Path | None, *, device: str | None, layer: int = 0
+) -> tuple[Model, Vocabulary | None]:
+    """Load a model and its vocabulary, and see that they and the layer fit each other."""
+    from ranklock.genes.vocabulary import read_vocabulary
+    from ranklock.models import load_model
+    from ranklock.models.checkpoint import check_vocabulary
+    from ranklock.models.encoder import output_of_layer
+
+    o.stage(f"Loading {model}")
+    loaded = load_model(model, device=device)
+    names = None if vocabulary is None else read_vocabulary(vocabulary)
+    output_of_layer(loaded, layer)
+    if names is not None:
+        check_vocabulary(names, loaded)
+    return loaded, names
 
 
 def read_inputs(
@@ -39,62 +152,40 @@ def read_inputs(
     vocabulary: Path | None,
     *,
     device: str | None,
-    arms: Sequence[str],
-    layer: int,
-    genes: Sequence[str],
-    among: Mapping[str, Arm] = ARMS,
+    layer: int = 0,
+    genes: Sequence[str] = (),
 ) -> tuple[Cells, Model]:
-    """Read cells and model; what needs no cells is checked before: there may be a million."""
-    from ranklock.cells import Selection, read_cells
-    from ranklock.cells.selection import parse_conditions, parse_range
+    """Read cells and model. Genes that must be in the vocabulary are looked up before the cells."""
     from ranklock.genes.names import require
-    from ranklock.genes.vocabulary import read_vocabulary
-    from ranklock.models import load_model
-    from ranklock.models.checkpoint import check_vocabulary
-    from ranklock.models.encoder import output_of_layer
 
-    if cells.cell is not None and cells.cell_range is not None:
-        raise typer.BadParameter("--cell and --cells exclude each other.")
-    rows: slice | tuple[int, ...] | None = None if cells.cell is None else (cells.cell,)
-    if cells.cell_range is not None:
-        rows = parse_range(cells.cell_range)
-    conditions = parse_conditions(cells.where or [])
-    find_arms(arms, among)
-    stage(f"Loading {model}")
-    loaded = load_model(model, device=device)
-    known = None if vocabulary is None else read_vocabulary(vocabulary)
-    output_of_layer(loaded, layer)
-    if known is not None:
-        check_vocabulary(known, loaded)
-        require(genes, known)
-    stage(f"Reading {cells.file}")
-    chosen = read_cells(
-        cells.file,
-        known,
-        select=Selection(rows, conditions, cells.sample, cells.seed),
-        values=cells.values,  # type: ignore[arg-type]
-        counts_layer=cells.counts_layer,
-        gene_column=cells.gene_column,
-        progress=True,
-    )
-    return chosen, loaded
+    cells.selection()
+    loaded, names = read_model(model, vocabulary, device=device, layer=layer)
+    if names is not None:
+        require(genes, names)
+    return cells.read(names), loaded
 
 
 def genes_of(
     named: Sequence[str] | None,
-    listed: Path | None,
+    listed: str | Path | None,
     column: str | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> list[str] | None:
-    """Genes named one by one and in a file; None when there are neither.
+    """Genes named one by one and in a file; None when there are neither, or all are meant.
 
     Parameters are those of :func:`ranklock.genes.names.read_gene_list`.
     """
     from ranklock.genes.names import read_gene_list
 
+    if listed == ALL:
+        if named:
+            raise OptionError("--gene and --genes all exclude each other.")
+        return None
     genes = list(named or [])
     if listed is not None:
         genes += read_gene_list(listed, column, vocabulary)
+    elif column is not None:
+        raise OptionError("--genes-column is a column of the table that --genes names.")
     return genes or None
 
 

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ranklock.arms import ARMS, DEFAULT_ARMS, DEFAULT_MOVE_ARMS, Arm
+from ranklock.arms import DEFAULT_ARMS, KNOCK_OUT_ARMS, MOVE_ARMS
 from ranklock.errors import OptionError, RanklockError, RanklockWarning
+from ranklock.kinds import GRAMMAR
 
 if TYPE_CHECKING:
-    from ranklock.run.states import StateQuestion
+    from ranklock.cells import Cells
+    from ranklock.run.states import States
 
+ARMS_HELP = "".join(
+    "\n".join(
+        [f"**Arms of {done}**\n", *(f"- `{a.name}`: {a.isolates}" for a in arms.values()), "\n"]
+    )
+    for done, arms in {"knock-outs": KNOCK_OUT_ARMS, "moves": MOVE_ARMS}.items()
+)
 
-def arms_help(arms: Mapping[str, Arm]) -> str:
-    """Arms and what they isolate, for the end of a command's help."""
-    return "**Arms**\n\n" + "".join(f"- `{arm.name}`: {arm.isolates}\n" for arm in arms.values())
-
-
-ARMS_HELP = arms_help(ARMS)
-
-USUAL_ARMS = ",".join(DEFAULT_ARMS)
-USUAL_MOVE_ARMS = ",".join(DEFAULT_MOVE_ARMS)
+USUAL_ARMS = ",".join(DEFAULT_ARMS[False])
 
 EXIT_CODES = """
 **Exit codes**: 0 done · 2 wrong options · 3 cells, vocabulary, checkpoint or genes cannot be used ·
@@ -35,8 +35,8 @@ EXIT_CODES = """
 """
 
 # Headings of the groups of options in --help.
-CELLS, H5AD = "Which cells", "Reading .h5ad"
-EXPERIMENT, RESULTS, STATES = "The experiment", "Results", "Goal state"
+GENES, CELLS, H5AD = "Which genes", "Which cells", "Reading .h5ad"
+EXPERIMENT, RESULTS, STATES = "The experiment", "Results", "Towards a state"
 
 
 def option(panel: str, help_text: str, *names: str) -> Any:
@@ -46,7 +46,9 @@ def option(panel: str, help_text: str, *names: str) -> Any:
 
 CellsFile = Annotated[
     Path,
-    typer.Argument(help="Cells: .h5ad (raw counts), .dataset folder, or .parquet (input_ids)."),
+    typer.Argument(
+        metavar="CELLS", help="Cells: .h5ad (raw counts), .dataset folder, or .parquet (input_ids)."
+    ),
 ]
 ModelName = Annotated[
     str,
@@ -88,13 +90,78 @@ GeneColumn = Annotated[
     str | None,
     option(H5AD, "Column of var with Ensembl IDs or symbols, if not found.", "--gene-column"),
 ]
+Gene = Annotated[
+    list[str] | None,
+    option(GENES, "Gene: symbol, Ensembl ID or token. Give it once a gene.", "--gene"),
+]
+Genes = Annotated[
+    str | None,
+    option(
+        GENES,
+        "File that names genes: one a line, or a table (.csv, .tsv) with a column of them. Or all: "
+        "every gene of each cell (default).",
+        "--genes",
+    ),
+]
+GenesColumn = Annotated[
+    str | None, option(GENES, "Column of that table, if not found.", "--genes-column")
+]
+Together = Annotated[
+    bool, option(GENES, "Perturb all genes at once, in the order named.", "--together")
+]
+Controls = Annotated[
+    int,
+    option(
+        GENES,
+        "Beside each gene that is named, also perturb so many genes at the nearest ranks of the "
+        "cell, to compare it with.",
+        "--controls",
+    ),
+]
+MinCells = Annotated[int, option(GENES, "Genes in fewer cells are left out.", "--min-cells")]
+Strict = Annotated[
+    bool,
+    option(
+        GENES, "Refuse genes that cannot be perturbed; without, they are left out and said.",
+        "--strict",
+    ),
+]  # fmt: skip
+Responder = Annotated[
+    list[str] | None,
+    option(GENES, "Gene whose effects are stored; repeat it. Default: all.", "--responder"),
+]
+Responders = Annotated[
+    str | None, option(GENES, "File that names them, as for --genes.", "--responders")
+]
+Do = Annotated[
+    str,
+    option(
+        EXPERIMENT,
+        f"What is done to genes, one or several with commas: {', '.join(GRAMMAR.values())}.",
+        "--do",
+    ),
+]
+Insert = Annotated[
+    bool,
+    option(
+        EXPERIMENT,
+        "Moves: put genes into cells that lack them too. Without, such cells are left out and "
+        "said.",
+        "--insert",
+    ),
+]
+Read = Annotated[
+    str,
+    option(
+        EXPERIMENT,
+        "What to read, with commas: genes (effects on each), cell (cell shifts), logits (of a "
+        "classifier).",
+        "--read",
+    ),
+]
 ArmNames = Annotated[
     str,
     option(EXPERIMENT, "Arms to run, with commas between them; they are listed below.", "--arms"),
-]
-Backfill = Annotated[
-    bool,
-    option(EXPERIMENT, "Also run delete-backfill, for cells that were cut.", "--backfill"),
 ]
 LayerNumber = Annotated[
     int,
@@ -121,7 +188,20 @@ Threads = Annotated[
     int | None,
     option(EXPERIMENT, "CPU threads. Default: as torch finds them.", "--threads"),
 ]
-Average = Annotated[bool, option(RESULTS, "Average effects.h5ad over cells.", "--average")]
+Donor = Annotated[
+    str | None,
+    option(
+        RESULTS, "Column of obs that names donors or samples: the replicates of tests.", "--donor"
+    ),
+]
+DryRun = Annotated[
+    bool,
+    option(
+        RESULTS,
+        "Say what it would take (forwards, memory, disk and, measured, time) and stop.",
+        "--dry-run",
+    ),
+]
 Out = Annotated[Path, option(RESULTS, "Folder to write the run to.", "--out")]
 Overwrite = Annotated[
     bool, option(RESULTS, "Replace the run that is in the folder already.", "--overwrite")
@@ -136,31 +216,79 @@ StateKey = Annotated[
     str | None, option(STATES, "Column of obs that holds the cells' state.", "--state-key")
 ]
 Start = Annotated[
-    str | None, option(STATES, "State of the cells that are perturbed; no others are.", "--start")
+    list[str] | None,
+    option(STATES, "State of the cells that are perturbed, no others are; repeat it.", "--start"),
 ]
 Goal = Annotated[str | None, option(STATES, "State that they may move towards.", "--goal")]
 Alternatives = Annotated[
     list[str] | None,
     option(STATES, "Another state that they may move towards; repeat it.", "--alternative"),
 ]
+Within = Annotated[
+    str | None,
+    option(
+        STATES,
+        "Column of obs that names donors: the goal and the alternatives of a cell are then those "
+        "of its own donor.",
+        "--within",
+    ),
+]
+StateAverage = Annotated[
+    str, option(STATES, "A state is the mean or the median of its cells.", "--state-average")
+]
+GoalCells = Annotated[
+    int,
+    option(
+        STATES,
+        "Most cells that a state (of a donor) is averaged over, at random; of all cells in it, "
+        "whatever the options above leave.",
+        "--goal-cells",
+    ),
+]
+StateVectors = Annotated[
+    Path | None,
+    option(
+        STATES,
+        "Embeddings of the states instead: a table (.csv, .tsv, .parquet; a row or a column a "
+        "state) or a .pt file (a dictionary of tensors).",
+        "--state-embeddings",
+    ),
+]
+StateCellsFile = Annotated[
+    Path | None,
+    option(STATES, "The states' cells, where they are in another file.", "--state-cells"),
+]
 
 
 def states_of(
-    key: str | None, start: str | None, goal: str | None, alternatives: Sequence[str] = ()
-) -> StateQuestion | None:
-    """The question that these options ask; None for none of them."""
-    from ranklock.run.states import StateQuestion
+    key: str | None,
+    start: Sequence[str] | None,
+    goal: str | None,
+    alternatives: Sequence[str] | None = None,
+    *,
+    within: str | None = None,
+    average: str = "mean",
+    goal_cells: int = 1000,
+    embeddings: Path | None = None,
+    cells: Cells | None = None,
+    seed: int = 0,
+) -> States | None:
+    """The states that these options name; None where they name none."""
+    from ranklock.run.states import States
 
-    if key is None and start is None and goal is None and not alternatives:
+    if not (key or start or goal or alternatives or within or embeddings):
         return None
-    if key is None or start is None or goal is None:
+    if not key or not start or not goal:
         raise OptionError("--state-key, --start and --goal go together.")
-    return StateQuestion(key, start, goal, tuple(alternatives))
+    return States(
+        key, start, goal, alternatives or (), within, average,  # type: ignore[arg-type]
+        goal_cells, embeddings, cells, seed,
+    )  # fmt: skip
 
 
-def arm_names(arms: str, backfill: bool) -> list[str]:
-    """Names of arms as they are written on the command line."""
-    return [name.strip() for name in arms.split(",")] + ["delete-backfill"] * backfill
+def listed(text: str) -> tuple[str, ...]:
+    """Names that were written with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def print_json(manifest: Mapping[str, Any], out: Path) -> None:
