@@ -267,7 +267,7 @@ def _anndata(run: Run, obs: pd.DataFrame, tokens: Which, layers: Layers) -> AnnD
         {"symbol": genes["symbol"].astype(str).to_numpy(), "token": tokens.astype(np.int32)},
         index=pd.Index(genes["gene_id"].astype(str), dtype=object, name=None),
     )
-    obs.index = pd.Index(obs.index.astype(str), dtype=object, name=None)
+    obs.index = obs.index.astype(str).astype(object).rename(None)
     manifest = json.dumps(run.manifest.to_json())
     adata = AnnData(obs=obs, var=var, layers=layers, uns={"manifest": manifest})
     adata.strings_to_categoricals()  # now, or writing would do it and change what it writes
