@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,16 @@ from ranklock.audits.folder import Audit
 from ranklock.cells import Selection, read_cells
 from ranklock.demo import cells_file, model_folder, vocabulary_file
 from ranklock.models import load_model
-from ranklock.page.style import draw
 from ranklock.run.files import write_whole
 from ranklock.run.folder import file_digest
 from ranklock.run.perturb import perturb
-from ranklock.run.run import Run
+from ranklock.run.run import FIGURES, Run
 from ranklock.run.states import States
 from ranklock.run.work import work_folder
 
 GENE = "SPI1"
 CELL_TYPE, GOAL = "CD14+ Monocyte", "Dendritic"
 RUN, AUDIT, EFFECTS = "run", "audit", "effects.h5ad"
-FIGURES = ("rank_shift.png", "rank_shift.svg")
 STEP = 2.0  # called a step when genes below the rank move this many times as far as those above it
 _TOP = 10
 
@@ -43,7 +40,7 @@ class Demo:
         """What was found, and where it is."""
         return [
             *tell(self.run),
-            f"Figure:  {self.folder / FIGURES[0]}",
+            f"Figure:  {self.folder / RUN / FIGURES[0]}",
             f"Results: {self.folder / EFFECTS} (AnnData; the whole run is {self.folder / RUN})",
             f"Report:  {self.folder / AUDIT / self.audit.report.name} (the five questions, "
             "answered on these cells)",
@@ -68,8 +65,7 @@ def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = Tr
         When the folder holds something else, or cannot be written.
     """
     identity = {"cells": file_digest(cells_file()), "vocabulary": file_digest(vocabulary_file())}
-    names = (RUN, AUDIT, EFFECTS, *FIGURES)
-    with work_folder(folder, "demo", identity, names, overwrite=overwrite) as work:
+    with work_folder(folder, "demo", identity, (RUN, AUDIT, EFFECTS), overwrite=overwrite) as work:
         work.write_manifest({"complete": False})
         model = load_model(model_folder())
         monocytes = read_cells(
@@ -79,9 +75,6 @@ def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = Tr
             monocytes, model, [GENE], out=work.folder / RUN, overwrite=overwrite, progress=progress
         )
         write_whole(work.folder / EFFECTS, run.effects().write_h5ad)
-        figure = run.figure()
-        for name in FIGURES:
-            write_whole(work.folder / name, partial(draw, figure))
         audited = audit(
             read_cells(cells_file(), vocabulary_file()),
             model,

@@ -20,7 +20,7 @@ from ranklock.perturbseq.screen import Screen
 from ranklock.perturbseq.screen_cells import ScreenOptions, open_h5ad, read_screen_cells
 from ranklock.perturbseq.screen_table import SUFFIXES, TableColumns, read_screen_table
 from ranklock.perturbseq.summary import LayerSummary, orient_baselines, summarise
-from ranklock.run.folder import MANIFEST, read_folder, write_folder
+from ranklock.run.folder import read_folder, write_folder
 from ranklock.run.run import Run, as_run
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from ranklock.audits.folder import Audit
 
-RUN = "run"  # the folder in which audits and estimates keep their run
 COMMAND = "evaluate"
 TABLE, COVERAGE, CONTENT = "evaluation.parquet", "coverage.parquet", "evaluation.json"
 FIGURES = ("evaluation.png", "evaluation.svg")
@@ -247,10 +246,7 @@ def read_scores(
 
 def _run_in(source: Run | Audit | str | Path) -> Run:
     """The run that is given, or that an audit or an estimate (object or folder) keeps."""
-    folder = getattr(source, "folder", source)
-    if isinstance(folder, str | Path) and (Path(folder) / RUN / MANIFEST).is_file():
-        return as_run(Path(folder) / RUN)
-    return as_run(source)
+    return as_run(source if isinstance(source, Run) else getattr(source, "folder", source))
 
 
 def _screen(
