@@ -55,7 +55,7 @@ def test_strictly_all_are_named_in_one_refusal():
     tokens, left_out = usable_genes(resolved.tokens, CELLS, 3)
     assert tokens == (2,)
     left_out = (*names_left_out(resolved.unusable, CELLS), *left_out)
-    with pytest.raises(InputError, match="3 of the genes.*OCT4.*GENE9.*GENE3.*--strict"):
+    with pytest.raises(InputError, match="3 of the genes.*OCT4.*GENE9.*GENE3.*off the list"):
         refuse(left_out)
     assert "unknown: OCT4" in described(left_out)
     refuse(())

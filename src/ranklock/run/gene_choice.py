@@ -80,7 +80,7 @@ def refuse(left_out: Sequence[GeneLeftOut]) -> None:
         When some are.
     """
     if left_out:
-        raise InputError(f"{described(left_out)}; take them off the list, or leave out --strict.")
+        raise InputError(f"{described(left_out)}; take them off the list.")
 
 
 def described(left_out: Sequence[GeneLeftOut]) -> str:
