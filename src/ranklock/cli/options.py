@@ -27,7 +27,7 @@ ARMS_HELP = "".join(
     for done, arms in {"knock-outs": KNOCK_OUT_ARMS, "moves": MOVE_ARMS}.items()
 )
 
-USUAL_ARMS = ",".join(DEFAULT_ARMS[False])
+USUAL_ARMS, USUAL_MOVE_ARMS = (",".join(DEFAULT_ARMS[moves]) for moves in (False, True))
 
 EXIT_CODES = """
 **Exit codes**: 0 done · 2 wrong options · 3 cells, vocabulary, checkpoint or genes cannot be used ·
