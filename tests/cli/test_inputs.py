@@ -121,26 +121,45 @@ def test_states_need_a_key_a_start_and_a_goal(options):
 
 
 @pytest.mark.parametrize(
-    ("choice", "apart"),
-    [({}, False), ({"sample": 2, "where": ["state=a"]}, True), ({"cell": 0}, True)],
+    ("choice", "perturbed"),
+    [
+        ({}, STATES),
+        ({"sample": 2}, ["a"] * 2),
+        ({"sample": 9, "where": ["state=a", "state=b"]}, ["a"] * 4),
+        ({"cell": 0}, ["a"]),
+    ],
 )
-def test_states_are_of_all_cells_in_them_whatever_is_chosen(counts, choice, apart):
-    cells = CellOptions(counts, **choice)
+def test_states_are_of_all_cells_in_them_and_samples_of_the_start(counts, choice, perturbed):
     options = StateOptions(state_key="state", start=["a"], goal="b")
-    states = options.read(cells, VOCABULARY)
-    assert (states.cells is not None) == apart
-    source = states.cells or cells.read(VOCABULARY)
-    assert (source.obs["state"] == "b").sum() == 4
-    with pytest.raises(InputError, match="no cell has state=x"):
-        StateOptions("state", ["a"], "x").read(CellOptions(counts, sample=2), VOCABULARY)
+    cells, states = options.read(CellOptions(counts, **choice), VOCABULARY)
+    assert cells.obs["state"].tolist() == perturbed
+    assert ((states.cells or cells).obs["state"] == "b").sum() == 4
+
+
+def test_states_that_are_not_there_or_not_left(counts):
+    sample = CellOptions(counts, sample=2)
+    for options in (StateOptions("state", ["a"], "x"), StateOptions("state", ["a", "x"], "b")):
+        with pytest.raises(InputError, match="no cell has state=x"):
+            options.read(sample, VOCABULARY)
+    with pytest.raises(OptionError, match="leaves no cell in the start"):
+        StateOptions("state", ["a"], "b").read(CellOptions(counts, where=["state=c"]), VOCABULARY)
 
 
 def test_states_of_cells_in_another_file(counts):
     options = StateOptions("state", ["z"], "b", ["c"], state_cells=counts)
-    states = options.read(CellOptions(counts), VOCABULARY)
+    cells, states = options.read(CellOptions(counts), VOCABULARY)
+    assert len(cells) == 10
     assert states.cells.obs["state"].tolist() == ["b"] * 4 + ["c"] * 2
     with pytest.raises(OptionError, match="--state-cells goes with"):
         StateOptions(state_cells=counts).read(CellOptions(counts), VOCABULARY)
+    assert StateOptions().read(CellOptions(counts), VOCABULARY)[1] is None
+
+
+def test_given_embeddings_need_no_other_cells(counts, tmp_path):
+    options = StateOptions("state", ["a"], "nowhere", state_embeddings=tmp_path / "states.csv")
+    cells, states = options.read(CellOptions(counts, sample=3), VOCABULARY)
+    assert cells.obs["state"].tolist() == ["a"] * 3
+    assert states.cells is None
 
 
 def test_genes_named_listed_or_all(tmp_path):

@@ -6,7 +6,7 @@ The dataclasses are groups of options (:func:`ranklock.cli.groups.grouped`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,27 +105,38 @@ class StateOptions:
             embeddings=self.state_embeddings, cells=cells, seed=seed,
         )  # fmt: skip
 
-    def read(self, cells: CellOptions, vocabulary: Vocabulary | None) -> States | None:
-        """The states, with all cells in them, whatever choice of cells is perturbed."""
+    def read(
+        self, cells: CellOptions, vocabulary: Vocabulary | None
+    ) -> tuple[Cells, States | None]:
+        """Read the cells that are perturbed, and all cells of the states they may move towards.
+
+        A sample is drawn of the cells in a start state. What is drawn or chosen with ``--where``
+        leaves no cell out of the other states.
+        """
         from ranklock.cells import Selection
 
         states = self.states(seed=cells.seed)
-        if states is None or states.embeddings is not None:
-            if self.state_cells is not None:
+        if self.state_cells is not None and (states is None or states.embeddings is not None):
+            raise OptionError(
+                "--state-cells goes with --state-key, and not with --state-embeddings."
+            )
+        chosen = cells.selection()
+        if states is None:
+            return cells.read(vocabulary), None
+        everything = chosen == Selection(seed=cells.seed)
+        if not everything:
+            start = tuple(s for s in states.start if s in chosen.where.get(states.key, (s,)))
+            if not start:
                 raise OptionError(
-                    "--state-cells goes with --state-key, and not with --state-embeddings."
+                    f"--where leaves no cell in the start: {', '.join(states.start)}."
                 )
-            return states
-        wanted = (states.goal, *states.alternatives)
-        if self.state_cells is not None:
-            select = Selection(where={states.key: wanted})
-            source = cells.read_from(self.state_cells, select, vocabulary)
-        elif cells.selection() == Selection(seed=cells.seed):
-            return states  # of the cells that are read anyway
-        else:
-            select = Selection(where={states.key: (*states.start, *wanted)})
-            source = cells.read_from(cells.file, select, vocabulary)
-        return self.states(source, cells.seed)
+            chosen = replace(chosen, where={**chosen.where, states.key: start})
+        perturbed = cells.read_from(cells.file, chosen, vocabulary)
+        if states.embeddings is not None or (everything and self.state_cells is None):
+            return perturbed, states
+        ends = Selection(where={states.key: (states.goal, *states.alternatives)})
+        source = cells.read_from(self.state_cells or cells.file, ends, vocabulary)
+        return perturbed, self.states(source, cells.seed)
 
 
 def read_model(
