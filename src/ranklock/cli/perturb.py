@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,11 +13,6 @@ from ranklock.cli.groups import grouped
 from ranklock.cli.inputs import CellOptions, GeneOptions, StateOptions, genes_of, read_model
 from ranklock.cli.inputs import use_threads as set_threads
 from ranklock.errors import OptionError
-
-if TYPE_CHECKING:
-    from ranklock.cells import Cells, Selection
-    from ranklock.genes.vocabulary import Vocabulary
-    from ranklock.run.states import States
 
 PERTURB_EPILOG = (
     "**Examples**\n\n"
@@ -122,7 +117,7 @@ def perturb(
             insert=experiment.insert,
             controls=experiment.controls,
         )
-        chosen, towards = _read_cells(cells, states, names)
+        chosen, towards = states.read(cells, names)
         plan, states_asked = plan_perturbations(
             chosen, loaded, asked, states=towards, progress=True
         )
@@ -142,26 +137,3 @@ def perturb(
             o.print_json(run.manifest.to_json(), out)
         else:
             typer.echo("\n".join([*describe_run(run), f"Results: {out}"]))
-
-
-def _read_cells(
-    cells: CellOptions, states: StateOptions, vocabulary: Vocabulary | None
-) -> tuple[Cells, States | None]:
-    """The cells that are perturbed, a sample being one of those in a start state; and the states."""
-    towards = states.read(cells, vocabulary)
-    selection = cells.selection()
-    if towards is not None and (towards.cells is not None or towards.embeddings is not None):
-        selection = _in_start(selection, towards)
-    return cells.read_from(cells.file, selection, vocabulary), towards
-
-
-def _in_start(selection: Selection, states: States) -> Selection:
-    wanted = tuple(states.start)
-    named = selection.where.get(states.key)
-    if named is not None:
-        wanted = tuple(state for state in wanted if state in named)
-        if not wanted:
-            raise OptionError(
-                f"--where {states.key}={named[0]} leaves no cell in the start state (--start)."
-            )
-    return replace(selection, where={**selection.where, states.key: wanted})
