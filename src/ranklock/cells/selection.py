@@ -98,8 +98,8 @@ def _matches(
     obs: pd.DataFrame, column: str, values: tuple[str, ...], source: str
 ) -> npt.NDArray[np.bool_]:
     if column not in obs:
-        there = ", ".join(map(str, obs.columns)) or "none"
-        raise InputError(f"{source} has no obs column {column!r}; there are: {there}.")
+        columns = ", ".join(map(str, obs.columns)) or "none"
+        raise InputError(f"{source} has no obs column {column!r}; there are: {columns}.")
     text = pd.Series(text_of(obs[column]))
     for value in values:
         if not (text == value).any():

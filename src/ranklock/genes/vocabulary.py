@@ -251,20 +251,20 @@ def write_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
 
 
 def _token_dictionary_in(folder: Path) -> Path:
-    found = [
+    files = [
         candidate
         for suffix in _SUFFIXES
         if (candidate := folder / f"token_dictionary{suffix}.pkl").is_file()
     ] or sorted(folder.glob("token_dictionary*.pkl"))
-    if not found:
+    if not files:
         raise InputError(
             f"{folder} holds neither a token_dictionary*.pkl (Geneformer) nor a vocabulary.json "
             "(Ranklock); name the folder that does."
         )
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
         raise InputError(f"{folder} holds several vocabularies ({names}); name the file you mean.")
-    return found[0]
+    return files[0]
 
 
 def _read_geneformer(token_file: Path) -> Vocabulary:
