@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,9 +55,9 @@ def read_blocks(
             yield from _blocks_of(run, table.filter(rows), wanted, kind)
 
 
-def _cells_of_files(run: Run, columns: Sequence[str]) -> dict[str, list[tuple[object, int]]]:
+def _cells_of_files(run: Run, columns: Sequence[str]) -> dict[str, list[tuple[Path, int]]]:
     """Cell → files and row groups that hold something of it, in their order."""
-    where: dict[str, list[tuple[object, int]]] = {}
+    where: dict[str, list[tuple[Path, int]]] = {}
     for path in run.store.files(EFFECTS):
         for group, table in enumerate(run.store.batches(path, ["cell"])):
             for cell in pc.unique(table["cell"].cast(pa.string())).to_pylist():

@@ -135,9 +135,7 @@ def _set_up(work: WorkFolder, plan: Plan, states_asked: StatesAsked | None) -> N
     ):
         return
     for name, table in _tables(plan).items():
-        write_whole(
-            work.folder / name, lambda path, t=table: t.to_parquet(path), work.locks / name
-        )
+        write_whole(work.folder / name, table.to_parquet, work.locks / name)
     if plan.genes_left_out:
         rows = pd.DataFrame([
             {**vars(gene), "nearest": " ".join(gene.nearest)} for gene in plan.genes_left_out

@@ -124,7 +124,9 @@ def _chosen(
                 responders[token] = responders.get(token, 0) + 1
     enough = counts >= max(min_cells, 1)
     if genes is not None:
-        named = run.perturbations[["gene", "gene_id"]].isin([str(gene) for gene in genes]).any(axis=1)
+        named = (
+            run.perturbations[["gene", "gene_id"]].isin([str(gene) for gene in genes]).any(axis=1)
+        )
         missing = set(map(str, genes)) - set(
             run.perturbations.loc[named, ["gene", "gene_id"]].to_numpy().ravel()
         )
@@ -134,9 +136,7 @@ def _chosen(
     rows = np.flatnonzero(enough)
     columns = np.array(sorted(t for t, n in responders.items() if n >= min_cells), np.int64)
     if not len(rows) or not len(columns):
-        raise InputError(
-            f"No perturbation and responder of {run.folder} are in {min_cells} cells."
-        )
+        raise InputError(f"No perturbation and responder of {run.folder} are in {min_cells} cells.")
     return chosen_kind, chosen, rows, columns
 
 

@@ -238,5 +238,3 @@ def _names(named: Names, argument: str, *, split: bool = False) -> tuple[str, ..
     if not names:
         raise OptionError(f"{argument} names nothing; leave it out, or name something.")
     return names
-
-

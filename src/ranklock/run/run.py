@@ -477,8 +477,8 @@ def as_run(source: object) -> Run:
     if isinstance(inner, Run):
         return inner
     raise OptionError(
-        "This takes a run from ranklock.perturb() or ranklock.read_run(), or the folder of one, not "
-        f"{type(source).__name__}."
+        "This takes a run from ranklock.perturb() or ranklock.read_run(), or the folder of one, "
+        f"not {type(source).__name__}."
     )
 
 
@@ -520,4 +520,3 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(types_mapper=ranks.get)
     frame["genes_in_cell"] = frame["genes_in_cell"].astype("int32")
     return frame
-

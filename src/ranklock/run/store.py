@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -224,7 +224,7 @@ class Store:
         if run != self.run:
             raise ValueError("it is of another run")
 
-    def _write(self, path: Path, schema: pa.Schema, tables: Sequence[pa.Table]) -> None:
+    def _write(self, path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
         write_whole(
             path,
             partial(_write_parquet, schema=schema, tables=tables, run=self.run),
@@ -232,7 +232,7 @@ class Store:
         )
 
 
-def _write_parquet(path: Path, schema: pa.Schema, tables: Sequence[pa.Table], run: str) -> None:
+def _write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], run: str) -> None:
     lists = [field.name for field in schema if pa.types.is_list(field.type)]
     texts = [field.name for field in schema if field.name not in lists]
     with pq.ParquetWriter(
@@ -288,5 +288,5 @@ def _verified(path: Path, changed: int, size: int) -> str:
         digest.update(stream.read())
     if digest.hexdigest().encode() != written:
         raise ValueError("its bytes are not those that were written")
-    run = (pq.read_metadata(path).metadata or {}).get(_RUN.encode(), b"")
+    run: bytes = (pq.read_metadata(path).metadata or {}).get(_RUN.encode(), b"")
     return run.decode()

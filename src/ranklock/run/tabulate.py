@@ -12,7 +12,6 @@ from ranklock.arms import NOT_RANKED, Arm, Change, rank_shift
 from ranklock.effects import (
     Decomposition,
     approach,
-    artefact_share,
     beyond_edit,
     decompose,
     displacements,
@@ -50,7 +49,9 @@ def tables_of(
     Shifts, and effects where they are read, with the plan's fields as columns.
     """
     stores_effects = bool(plan.effect_fields)
-    shifts = [_shifts_of(plan, *of_group) for of_group in zip(groups, inputs, measured, strict=True)]
+    shifts = [
+        _shifts_of(plan, *of_group) for of_group in zip(groups, inputs, measured, strict=True)
+    ]
     effects = [
         _effects_of(plan, *of_group) for of_group in zip(groups, inputs, measured, strict=True)
     ] if stores_effects else []  # fmt: skip
@@ -77,9 +78,7 @@ def _keys(plan: Plan, tasks: range, changes: Sequence[Change]) -> dict[str, list
     """Names and ranks of tasks of one group."""
     table = plan.tasks
     row = int(table.cell[tasks.start])
-    names = [
-        plan.perturbations[table.perturbation[task]].names(plan.cells) for task in tasks
-    ]
+    names = [plan.perturbations[table.perturbation[task]].names(plan.cells) for task in tasks]
     kind = plan.kind_of(tasks.start)
     return {
         "cell": [str(plan.cells.obs.index[row])] * len(tasks),
@@ -112,7 +111,9 @@ def _changes(plan: Plan, tasks: range) -> list[Change]:
     ]
 
 
-def _shifts_of(plan: Plan, tasks: range, group: TaskGroup, measured: Measured) -> dict[str, pa.Array]:
+def _shifts_of(
+    plan: Plan, tasks: range, group: TaskGroup, measured: Measured
+) -> dict[str, pa.Array]:
     changes = _changes(plan, tasks)
     arms = plan.arms[plan.kind_of(tasks.start).name]
     values = [_values_of(plan, tasks, group, measured, changes, arm) for arm in arms]
@@ -202,7 +203,8 @@ def _summaries(
     run, genes = arm.computed_as, measured.genes
 
     def over_responders(numbers: Numbers) -> Numbers:
-        return np.where(kept, numbers[:, stored], 0.0).sum(axis=1)
+        sums: Numbers = np.where(kept, numbers[:, stored], 0.0).sum(axis=1)
+        return sums
 
     apart = distances(genes, run)[:, stored]
     ranks = group.responders[stored]
@@ -267,7 +269,8 @@ def _lists(rows: npt.NDArray[np.float32] | npt.NDArray[np.int32]) -> pa.Array:
 
 def _genes(group: TaskGroup) -> npt.NDArray[np.int32]:
     """Tokens of the genes of the unperturbed cell, by rank."""
-    return group.baseline.tokens[group.baseline.ranks != NOT_RANKED]
+    genes: npt.NDArray[np.int32] = group.baseline.tokens[group.baseline.ranks != NOT_RANKED]
+    return genes
 
 
 def _stored(plan: Plan, tasks: range, group: TaskGroup) -> npt.NDArray[np.int64]:
@@ -286,7 +289,8 @@ def _kept(group: TaskGroup, changes: Sequence[Change]) -> npt.NDArray[np.bool_]:
 def _shifted(group: TaskGroup, change: Change) -> npt.NDArray[np.bool_]:
     """Which genes of a cell make way for a perturbation, by rank."""
     genes = group.baseline.ranks != NOT_RANKED
-    return rank_shift(group.baseline, change)[genes] != 0
+    shifted: npt.NDArray[np.bool_] = rank_shift(group.baseline, change)[genes] != 0
+    return shifted
 
 
 def _mean(rows: Numbers) -> Numbers:

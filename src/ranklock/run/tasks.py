@@ -220,7 +220,9 @@ def tasks_at_ranks(
             continue
         tokens = cells.ranked[row][ranks]
         for first, kind in zip(first_of_kind, kinds, strict=True):
-            to_ranks = _destinations(cells, row, kind, tokens[:, None], ranks[:, None], shown)
+            to_ranks = _destinations(
+                cells, row, kind, tokens[:, None].astype(np.int64), ranks[:, None], shown
+            )
             to = to_ranks[:, 0] if kind.moves else np.full(len(ranks), NOT_RANKED)
             keep = (to != ranks) & (to < shown) if kind.moves else np.ones(len(ranks), bool)
             if kind.quarters and shown < QUARTERS:

@@ -182,7 +182,9 @@ def _towards(run: Run, rows: pd.DataFrame, top: int) -> list[str]:
             )  # fmt: skip
             columns.append([f"{gene} {row['mean']:+.1e} ({row['cells']:.0f})"
                             for gene, row in ends.iterrows()])  # fmt: skip
-        lines.append(f"Towards {_state_name(run, state)}, + nearer (mean rise of the cosine, cells):")
+        lines.append(
+            f"Towards {_state_name(run, state)}, + nearer (mean rise of the cosine, cells):"
+        )
         lines += _side_by_side(arms, columns)
     return lines
 

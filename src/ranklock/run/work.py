@@ -1,7 +1,7 @@
 """Folders of work that goes on after any kill: whose they are, and who is at them.
 
-One protocol for runs, audits and estimates: a folder holds one piece of work, known by its identity;
-the same call goes on with it, any other is refused.
+One protocol for runs, audits and estimates: a folder holds one piece of work, known by its
+identity; the same call goes on with it, any other is refused.
 """
 
 from __future__ import annotations

@@ -1,0 +1,374 @@
+"""A run before it is done: its tasks, what they cost, and the shards that they are done in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ranklock.arms import Arm, ModelInput, apply, baseline, decomposed_arm, find_arms
+from ranklock.cells import Cells
+from ranklock.engine.cost import GroupShape, forward_flop, group_flop, peak_memory
+from ranklock.engine.memory import available_memory
+from ranklock.engine.tasks import Reading, TaskGroup, measure_groups
+from ranklock.errors import InputError, OutputError
+from ranklock.genes.names import GeneLeftOut
+from ranklock.kinds import Kind
+from ranklock.models import Model
+from ranklock.models.head import Head
+from ranklock.quantities import count, duration, free_disk, size
+from ranklock.run.asked import Asked
+from ranklock.run.fields import CELL, GENES, Field, effect_fields, shift_fields
+from ranklock.run.states import StateEmbeddings
+from ranklock.run.tasks import CellsLeftOut, Perturbation, Tasks, change_of
+
+# What a kill can cost: on a CPU some ten seconds, unless a single task takes more.
+_SHARD_FLOP = 4e12
+_SHARD_BYTES = 48 << 20  # of effects, as they are in memory
+_SHARD_TASKS = 1 << 14
+_COMPRESSED = 0.95  # of float32 distances, by zstd
+_TASKS_TO_TIME = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run before it is done.
+
+    Attributes
+    ----------
+    cells, model
+        What is perturbed, and in which model.
+    asked
+        The experiment.
+    kinds, arms
+        Kinds of perturbation, and name of each → its arms.
+    perturbations, tasks
+        What is done to genes, and in which cells.
+    responders
+        Tokens whose effects are stored; None for all.
+    depth
+        Layers after which embeddings are read.
+    states, head
+        What cells may move towards, and the classifier that reads them.
+    genes_left_out, cells_left_out
+        Genes that cannot be perturbed, and cells in which the others cannot.
+    shard_of
+        Shard of each task, ascending, shape (tasks,).
+    """
+
+    cells: Cells
+    model: Model
+    asked: Asked
+    kinds: tuple[Kind, ...]
+    arms: Mapping[str, tuple[Arm, ...]]
+    perturbations: tuple[Perturbation, ...]
+    tasks: Tasks
+    responders: npt.NDArray[np.int64] | None
+    depth: int
+    states: StateEmbeddings | None
+    head: Head | None
+    genes_left_out: tuple[GeneLeftOut, ...]
+    cells_left_out: tuple[CellsLeftOut, ...]
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What the engine reads of every input."""
+        cell = CELL in self.asked.read
+        mean = cell and not self.cells.special_frame
+        return Reading(
+            self.depth, cell, self.cells.special_frame,
+            totals=mean and self.states is not None, head=self.head,
+        )  # fmt: skip
+
+    @cached_property
+    def computed(self) -> Mapping[str, tuple[Arm, ...]]:
+        """Kind → arms whose forwards are run: an alias runs as what it is the same as."""
+        return {
+            kind.name: find_arms((arm.computed_as for arm in self.arms[kind.name]), kind)
+            for kind in self.kinds
+        }
+
+    @cached_property
+    def arm_names(self) -> tuple[str, ...]:
+        """Names of the arms of all kinds, each once."""
+        return tuple(dict.fromkeys(arm.name for arms in self.arms.values() for arm in arms))
+
+    @cached_property
+    def decomposed(self) -> frozenset[str]:
+        """Names of the whole arms whose effects the arms beside them decompose."""
+        wholes = (decomposed_arm(arm.name for arm in arms) for arms in self.arms.values())
+        return frozenset(whole for whole in wholes if whole is not None)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the states."""
+        return () if self.states is None else tuple(self.states.names)
+
+    @cached_property
+    def shift_fields(self) -> tuple[Field, ...]:
+        """Fields of the shifts."""
+        labels = () if self.head is None else self.head.labels
+        return shift_fields(self.asked.read, self.state_names, labels)
+
+    @cached_property
+    def effect_fields(self) -> tuple[Field, ...]:
+        """Fields of the effects; none where they are not read."""
+        if GENES not in self.asked.read:
+            return ()
+        return effect_fields({arm: arm in self.decomposed for arm in self.arm_names})
+
+    @cached_property
+    def _task_sizes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Tokens of the unperturbed cell, and responders that are read, of each task."""
+        tokens = self.tasks.shown + 2 * self.cells.special_frame
+        if self.responders is None:
+            stored = self.tasks.shown
+        else:
+            counts = np.zeros(len(self.cells), np.int64)
+            for row in np.unique(self.tasks.cell):
+                counts[row] = np.isin(self.cells.ranked[row], self.responders).sum()
+            stored = np.minimum(counts[self.tasks.cell], self.tasks.shown)
+        if GENES not in self.asked.read:
+            stored = np.zeros_like(stored)
+        return tokens, stored
+
+    def _rows(self, tokens: int, stored: int) -> int:
+        """Rows that are read of an input: all genes, where the cell embedding is their mean."""
+        mean = self.reading.cell and not self.cells.special_frame
+        return self.reading.rows(tokens if mean else stored)
+
+    @cached_property
+    def _flop_of_task(self) -> npt.NDArray[np.float64]:
+        """Operations of each task without a shared first layer, shape (tasks,)."""
+        kinds = np.array([len(self.computed[p.kind.name]) for p in self.perturbations])
+        tokens, stored = self._task_sizes
+        sizes, place = np.unique(np.stack([tokens, stored]), axis=1, return_inverse=True)
+        costs = [
+            forward_flop(self.model, t, self._rows(t, s), self.depth, logits=self.head is not None)
+            for t, s in sizes.T.tolist()
+        ]
+        arms_of_task: npt.NDArray[np.float64] = kinds[self.tasks.perturbation].astype(float)
+        return np.array(costs, dtype=float)[place.ravel()] * arms_of_task
+
+    @cached_property
+    def shard_of(self) -> npt.NDArray[np.int64]:
+        """Shard of each task, ascending."""
+        _, stored = self._task_sizes
+        bytes_of_task = stored * 4.0 * len(self.effect_fields)
+        weight = np.maximum(self._flop_of_task / _SHARD_FLOP, bytes_of_task / _SHARD_BYTES)
+        weight = np.maximum(weight, 1 / _SHARD_TASKS)
+        # A shard that a single task fills leaves numbers between out.
+        shards = np.floor(np.cumsum(weight) - weight)
+        return np.unique(shards, return_inverse=True)[1].astype(np.int64)
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return int(self.shard_of[-1]) + 1
+
+    def tasks_of(self, shard: int) -> range:
+        """Indices of a shard's tasks."""
+        first, stop = np.searchsorted(self.shard_of, [shard, shard + 1])
+        return range(int(first), int(stop))
+
+    def groups_of(self, indices: Sequence[int] | range) -> list[range]:
+        """Consecutive tasks of one kind, cell and baseline."""
+        part = np.asarray(indices)
+        kinds = self._kind_of_perturbation[self.tasks.perturbation[part]]
+        keys = np.stack([self.tasks.cell[part], kinds, self.tasks.shown[part]])
+        edges = np.flatnonzero((np.diff(keys, axis=1) != 0).any(0)) + 1
+        ends = [0, *edges.tolist(), len(part)]
+        return [range(int(part[a]), int(part[b - 1]) + 1)
+                for a, b in pairwise(ends)]  # fmt: skip
+
+    @cached_property
+    def _kind_of_perturbation(self) -> npt.NDArray[np.int64]:
+        place = {kind: number for number, kind in enumerate(self.kinds)}
+        return np.array([place[p.kind] for p in self.perturbations])
+
+    def kind_of(self, task: int) -> Kind:
+        """Kind of a task."""
+        return self.perturbations[int(self.tasks.perturbation[task])].kind
+
+    @property
+    def cells_used(self) -> npt.NDArray[np.int64]:
+        """Rows of the cells that anything is done to."""
+        return np.unique(self.tasks.cell)
+
+    @cached_property
+    def forwards(self) -> int:
+        """Inputs that are pushed through the model, baselines included."""
+        arms = np.array([len(self.computed[p.kind.name]) for p in self.perturbations])
+        return int(arms[self.tasks.perturbation].sum()) + len(self.cells_used)
+
+    @cached_property
+    def flop(self) -> float:
+        """Floating-point operations of all forwards."""
+        return float(sum(self.flop_of_shard))
+
+    @cached_property
+    def flop_of_shard(self) -> list[float]:
+        """Floating-point operations of each shard."""
+        return [self._flop_of(shard) for shard in range(self.shards)]
+
+    def _flop_of(self, shard: int) -> float:
+        tokens, stored = self._task_sizes
+        total = 0.0
+        for group in self.groups_of(self.tasks_of(shard)):
+            first = group.start
+            arms = self.computed[self.kind_of(first).name]
+            shape = GroupShape(
+                int(tokens[first]),
+                tuple(np.maximum(self.tasks.rank[group.start : group.stop], 0).tolist()),
+                self._rows(int(tokens[first]), int(stored[first])),
+            )
+            logits = self.head is not None
+            total += group_flop(self.model, arms, shape, self.depth, logits=logits)
+        return total
+
+    @cached_property
+    def memory(self) -> int:
+        """Bytes that it takes at once, at most, in batches that suit the device."""
+        return self._memory(None)
+
+    def _memory(self, batch_size: int | None) -> int:
+        tokens, stored = self._task_sizes
+        longest = int(tokens.argmax())
+        tasks = int((self.tasks.cell == self.tasks.cell[longest]).sum())
+        ranks = np.linspace(0, self.tasks.shown[longest] - 1, max(tasks, 2)).astype(int)
+        rows = self._rows(int(tokens[longest]), int(stored[longest]))
+        shape = GroupShape(int(tokens[longest]), tuple(ranks.tolist()), rows)
+        needed = (
+            peak_memory(self.model, arms, shape, self.asked.precision, batch_size)
+            for arms in self.computed.values()
+        )
+        return max(needed) + 2 * _SHARD_BYTES
+
+    @cached_property
+    def disk(self) -> int:
+        """Bytes that it writes, about."""
+        _, stored = self._task_sizes
+        lists = len(self.effect_fields) and len(self.effect_fields) - len(effect_fields({}))
+        effects = float(stored.sum()) * 4 * lists * _COMPRESSED
+        arms = len(self.arm_names)
+        return int(effects + len(self.tasks) * arms * 8 * len(self.shift_fields) * 0.5)
+
+    def baseline_of(self, task: int) -> ModelInput:
+        """Input of the unperturbed cell that a task is compared with."""
+        genes = self.cells.ranked[self.tasks.cell[task]][: self.tasks.shown[task]]
+        return baseline(genes, self.cells.vocabulary, special_frame=self.cells.special_frame)
+
+    def group(self, indices: range) -> TaskGroup:
+        """Inputs of consecutive tasks of one kind, cell and baseline."""
+        unperturbed = self.baseline_of(indices.start)
+        kind, row = self.kind_of(indices.start), int(self.tasks.cell[indices.start])
+        shown = int(self.tasks.shown[indices.start])
+        below = self.cells.ranked[row][shown : shown + len(self.perturbations[0].tokens)].tolist()
+        changes = [
+            change_of(self.tasks, task, self.perturbations[self.tasks.perturbation[task]],
+                      self.cells)
+            for task in indices
+        ]  # fmt: skip
+        mean = self.reading.cell and not self.cells.special_frame
+        responders = np.arange(shown) if mean else self.stored_ranks(indices.start)
+        return TaskGroup(
+            unperturbed,
+            responders,
+            [np.array([r for r in change.ranks if r >= 0], np.int64) for change in changes],
+            {
+                arm.name: [
+                    apply(arm, unperturbed, change, self.cells.vocabulary, below)
+                    for change in changes
+                ]
+                for arm in self.computed[kind.name]
+            },
+            None if self.states is None else self.states.vectors[self.states.group_of_cell[row]],
+        )
+
+    def stored_ranks(self, task: int) -> npt.NDArray[np.int64]:
+        """Ranks of the responders of a task whose effects are stored."""
+        if GENES not in self.asked.read:
+            return np.zeros(0, np.int64)
+        shown = int(self.tasks.shown[task])
+        if self.responders is None:
+            return np.arange(shown)
+        genes = self.cells.ranked[self.tasks.cell[task]][:shown]
+        return np.flatnonzero(np.isin(genes, self.responders))
+
+    def describe(self, *, rate: float | None = None, folder: Path | None = None) -> list[str]:
+        """The plan in words, a line each.
+
+        Parameters
+        ----------
+        rate
+            Floating-point operations a second, where they were measured.
+        folder
+            Where the results are to go.
+        """
+        free = available_memory(self.model.device)
+        disk = "" if folder is None else f" of {size(free_disk(folder))} free"
+        done = " and ".join(kind.name for kind in self.kinds)
+        layers = "1 layer" if self.depth == 1 else f"{self.depth} layers"
+        lines = [
+            f"Plan: {len(self.tasks):,} tasks ({done}) in {len(self.cells_used):,} cells, arms "
+            f"{', '.join(self.arm_names)}: {self.forwards:,} forwards of {layers}",
+            f"Work: {count(self.flop)}FLOP in {self.asked.precision} on {self.model.device}, "
+            f"{self.shards:,} shards; memory: about {size(self.memory)} of {size(free)} free; "
+            f"disk: about {size(self.disk)}" + disk,
+        ]
+        if rate is not None:
+            lines.append(f"Time: about {duration(self.flop / rate)} at {count(rate)}FLOP/s")
+        return lines
+
+    def measure_rate(self) -> float:
+        """Floating-point operations a second, from some tasks of cells of median length."""
+        order = np.argsort(self.tasks.shown, kind="stable")
+        middle = int(order[len(order) // 2])
+        shard = self.tasks_of(int(self.shard_of[middle]))
+        start = max(min(middle, shard.stop - _TASKS_TO_TIME), shard.start)
+        few = range(start, min(start + _TASKS_TO_TIME, shard.stop))
+        groups = [self.group(group) for group in self.groups_of(few)]
+        for _ in range(2):  # the first one warms up
+            started = time.perf_counter()
+            measure_groups(self.model, groups, self.reading, precision=self.asked.precision)
+            took = time.perf_counter() - started
+        alone = float(self._flop_of_task[few.start : few.stop].sum())
+        return max(alone, 1.0) / took
+
+    def check_fits(self, folder: Path | None, already: int = 0) -> None:
+        """Refuse a run that does not fit the machine.
+
+        Parameters
+        ----------
+        folder
+            Where the results are to go.
+        already
+            Bytes of them that are there.
+
+        Raises
+        ------
+        InputError, OutputError
+            With what would fit.
+        """
+        free = available_memory(self.model.device)
+        least = self._memory(1)  # larger batches are halved until they fit
+        if least > free:
+            raise InputError(
+                f"This takes about {size(least)} of memory on {self.model.device} and "
+                f"{size(free)} are free; take fewer arms (--arms), cells with fewer genes, or "
+                "another device (--device)."
+            )
+        room = None if folder is None else free_disk(folder)
+        if room is not None and self.disk - already > room:
+            cells = int(len(self.cells_used) * room / self.disk)
+            raise OutputError(
+                f"The results take about {size(self.disk)} and {size(room)} are free under "
+                f"{folder}; name a folder on another disk, or take about {cells} cells "
+                "(--sample), fewer responders (--responder), fewer arms (--arms) or the cell "
+                "embedding alone (--read cell)."
+            )
