@@ -119,7 +119,7 @@ def perturb(
         )
         chosen, towards = states.read(cells, names)
         plan, states_asked = plan_perturbations(
-            chosen, loaded, asked, states=towards, progress=True
+            chosen, loaded, asked, states=towards, out=out, progress=True
         )
         if dry_run:
             typer.echo("\n".join(plan.describe(rate=plan.measure_rate(), folder=out)))

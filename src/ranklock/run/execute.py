@@ -18,6 +18,7 @@ from ranklock.errors import InputError
 from ranklock.progress import progress as show_progress
 from ranklock.quantities import count, duration
 from ranklock.run.files import write_whole
+from ranklock.run.kept_states import STATES, key_of, write_states
 from ranklock.run.manifest import (
     KIND,
     MANIFEST_VERSION,
@@ -45,7 +46,7 @@ from ranklock.run.store import LOCKS, PARTS, SHARDS, STORE_VERSION, Store
 from ranklock.run.tabulate import tables_of
 from ranklock.run.work import WorkFolder, bytes_in, work_folder
 
-OWN = {PARTS, SHARDS, LOCKS, CELLS, GENES, PERTURBATIONS, LEFT_OUT, *FIGURES}
+OWN = {PARTS, SHARDS, LOCKS, CELLS, GENES, PERTURBATIONS, LEFT_OUT, STATES, *FIGURES}
 _WORTH_SAYING = 20.0  # seconds that a run takes, from which on its time is said
 
 
@@ -136,6 +137,14 @@ def _set_up(work: WorkFolder, plan: Plan, states_asked: StatesAsked | None) -> N
         return
     for name, table in _tables(plan).items():
         write_whole(work.folder / name, table.to_parquet, work.locks / name)
+    if plan.states is not None:
+        states = plan.states
+        key = key_of(states.sha256, plan.model, plan.depth, plan.asked.precision)
+        write_whole(
+            work.folder / STATES,
+            lambda path: write_states(path, states.vectors, states.groups, states.names, key),
+            work.locks / STATES,
+        )
     if plan.genes_left_out:
         rows = pd.DataFrame([
             {**vars(gene), "nearest": " ".join(gene.nearest)} for gene in plan.genes_left_out

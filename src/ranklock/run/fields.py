@@ -68,8 +68,8 @@ KEYS = (
 ARM = Field("arm", _TEXT, "", "how the perturbation was expressed as model input")
 
 CELL_SHIFTS = (
-    Field("cosine_distance", pa.float64(), "1 − cosine", "of the cell embedding, with the perturbed "
-          "gene in neither mean", CELL),
+    Field("cosine_distance", pa.float64(), "1 − cosine", "of the cell embedding, with the "
+          "perturbed gene in neither mean", CELL),
     Field("mean_gene_distance", pa.float64(), "1 − cosine", "mean over genes of their cosine "
           "distances, what Geneformer stores without states as a similarity; missing where only "
           "<cls> is read", CELL),

@@ -15,6 +15,7 @@ from ranklock.models.encoder import output_of_layer
 from ranklock.run.asked import ALL, Asked
 from ranklock.run.execute import execute
 from ranklock.run.fields import CELL, GENES
+from ranklock.run.kept_states import STATES
 from ranklock.run.plan import Plan, check_fit, make_plan
 from ranklock.run.run import Run, in_temporary_folder
 from ranklock.run.states import StateEmbeddings, States, StatesAsked, embed_states
@@ -153,7 +154,7 @@ def perturb(
         seed=seed,
     )
     plan, states_asked = plan_perturbations(
-        cells, model, asked, states=states, select=select, progress=progress
+        cells, model, asked, states=states, select=select, out=out, progress=progress
     )
 
     def run_into(folder: Path) -> Run:
@@ -172,13 +173,14 @@ def plan_perturbations(
     *,
     states: States | None = None,
     select: Selection | None = None,
+    out: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[Plan, StatesAsked | None]:
-    """Plan a run of chosen cells; states' embeddings are computed, nothing else.
+    """Plan a run of chosen cells; states' embeddings are computed, or taken from a run that is there.
 
     Parameters
     ----------
-    cells, model, states, select, progress
+    cells, model, states, select, out, progress
         As in :func:`perturb`.
     asked
         The experiment.
@@ -203,8 +205,9 @@ def plan_perturbations(
             )
         depth = output_of_layer(model, asked.layer)
         embedded = embed_states(
-            states, cells, model, depth, precision=asked.precision, progress=progress
-        )
+            states, cells, model, depth, precision=asked.precision, progress=progress,
+            kept=None if out is None else Path(out) / STATES,
+        )  # fmt: skip
         rows = np.flatnonzero(embedded.group_of_cell >= 0)
     if select is not None:
         rows = _selected(cells, rows, select)

@@ -22,6 +22,7 @@ from ranklock.models import Model
 from ranklock.models.checkpoint import check_token_range
 from ranklock.progress import progress as show_progress
 from ranklock.run.given_states import given_vectors
+from ranklock.run.kept_states import key_of, read_states
 from ranklock.run.state_cells import DonorLeftOut, Rows, StateCells, StateMembers, state_members
 
 GOAL = "goal"  # what the goal is called in results; alternatives have their own names
@@ -187,6 +188,7 @@ def embed_states(
     precision: str = "float32",
     batch_size: int | None = None,
     members: StateMembers | None = None,
+    kept: Path | None = None,
     progress: bool = False,
 ) -> StateEmbeddings:
     """Embed the states that cells may move towards.
@@ -205,6 +207,8 @@ def embed_states(
         Cells in one forward; by default as many as suit the device.
     members
         What :func:`state_members` found, where it was asked before.
+    kept
+        File of embeddings that a run may have kept: taken where they are these.
     progress
         Whether to show progress on stderr.
 
@@ -221,7 +225,13 @@ def embed_states(
         forward = partial(
             hidden_states, model, depth=depth, batch_size=batch_size, precision=precision
         )
-        vectors = _average(states, members, model, forward, progress=progress)
+        key = key_of(_digest(states, members, cells, None), model, depth, precision)
+        stored = None if kept is None else read_states(kept, key, len(members.groups))
+        vectors = (
+            _average(states, members, model, forward, progress=progress)
+            if stored is None
+            else stored
+        )
     else:
         wanted = tuple(states.ends.values())
         vectors = given_vectors(states.embeddings, wanted, model.width)[None]
@@ -232,7 +242,7 @@ def embed_states(
         members.group_of_cell,
         members.counts,
         members.left_out,
-        _digest(states, members, cells, vectors),
+        _digest(states, members, cells, None if states.embeddings is None else vectors),
     )
 
 
@@ -295,13 +305,13 @@ def _chunks(rows: Sequence[int], cells: Cells, most: int, tokens: int) -> Iterat
     yield rows[start:]
 
 
-def _digest(states: States, members: StateMembers, cells: Cells, vectors: Vectors) -> str:
+def _digest(states: States, members: StateMembers, cells: Cells, given: Vectors | None) -> str:
     digest = hashlib.sha256(repr((tuple(states.ends.items()), states.average)).encode())
     started = np.flatnonzero(members.group_of_cell >= 0)
     digest.update(cells[started].sha256().encode())
     digest.update(members.group_of_cell[started].astype("<i8").tobytes())
-    if states.embeddings is not None:
-        digest.update(vectors.astype("<f8").tobytes())
+    if given is not None:
+        digest.update(given.astype("<f8").tobytes())
     for rows in (rows for of_group in members.rows for rows in of_group):
         digest.update(members.source[rows].sha256().encode())
     return digest.hexdigest()
