@@ -1,9 +1,9 @@
-# Two commands for a fresh machine: `make demo` and `make test`.
+# Commands for a fresh machine: `make demo`, `make test`, and `make test-all` with the long tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test test-all clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/ranklock demo --overwrite
@@ -13,6 +13,9 @@ test: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Ranklock needs Python 3.11 or newer: make PYTHON=python3.12"'
