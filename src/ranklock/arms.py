@@ -113,8 +113,10 @@ MOVE_ARMS: dict[str, Arm] = _by_name(
     _SHIFT,
 )  # fmt: skip
 
-# Every name that there is. Arms that knock-outs and moves both have share name and role.
-ARMS: dict[str, Arm] = MOVE_ARMS | KNOCK_OUT_ARMS
+# Every name that there is, knock-outs' first. Arms that moves have too share name and role.
+ARMS: dict[str, Arm] = KNOCK_OUT_ARMS | {
+    name: arm for name, arm in MOVE_ARMS.items() if name not in KNOCK_OUT_ARMS
+}
 DEFAULT_ARMS = {False: ("delete", "hold", "mask", "shift"), True: tuple(MOVE_ARMS)}
 
 
@@ -295,8 +297,11 @@ def perturbed_tokens(cell: ModelInput, change: Change) -> Bools:
     Raises
     ------
     InputError
-        When a rank is not one of the cell's, or stands for another gene.
+        When a rank is not one of the cell's or stands for another gene, or a gene that the cell
+        lacks is to be knocked out.
     """
+    if change.inserted and not change.to_ranks:
+        raise InputError(f"{change.inserted} of the genes are not in this cell.")
     present = [rank for rank in change.ranks if rank != NOT_RANKED]
     perturbed: Bools = np.isin(cell.ranks, present)
     if perturbed.sum() != len(present) or len(set(present)) != len(present):
@@ -331,14 +336,14 @@ def ranks_after(cell: ModelInput, change: Change) -> Integers:
     genes = cell.ranks != NOT_RANKED
     moved = perturbed_tokens(cell, change)
     length = int(genes.sum()) + change.inserted
-    taken = np.array(change.to_ranks, dtype=np.int64)
-    inside = ((taken >= 0) & (taken < length)).all()
-    if not len(taken) or len(np.unique(taken)) != len(taken) or not inside:
-        raise InputError(f"Ranks {taken.tolist()} are not ranks of their own among {length} genes.")
+    goals = np.array(change.to_ranks, dtype=np.int64)
+    inside = ((goals >= 0) & (goals < length)).all()
+    if not len(goals) or len(np.unique(goals)) != len(goals) or not inside:
+        raise InputError(f"Ranks {goals.tolist()} are not ranks of their own among {length} genes.")
     after = cell.ranks.copy()
-    after[genes & ~moved] = np.setdiff1d(np.arange(length), taken)
-    to = dict(zip(change.tokens, change.to_ranks, strict=True))
-    after[moved] = [to[token] for token in cell.tokens[moved].tolist()]
+    after[genes & ~moved] = np.setdiff1d(np.arange(length), goals)
+    goal_of = dict(zip(change.tokens, change.to_ranks, strict=True))
+    after[moved] = [goal_of[token] for token in cell.tokens[moved].tolist()]
     return after
 
 
@@ -413,9 +418,7 @@ def apply(
     return _let_in(changed, next_genes[: len(change.tokens)]) if arm.backfill else changed
 
 
-def _moved(
-    changed: ModelInput, cell: ModelInput, change: Change, perturbed: Bools
-) -> ModelInput:
+def _moved(changed: ModelInput, cell: ModelInput, change: Change, perturbed: Bools) -> ModelInput:
     """Give moved genes their new positions, and put inserted ones behind all others."""
     first = int(len(cell) > 0 and cell.ranks[0] == NOT_RANKED)  # behind <cls>
     after = ranks_after(cell, change)

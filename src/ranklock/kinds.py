@@ -101,7 +101,9 @@ def find_kind(text: str) -> Kind:
                 return Kind(f"factor:{factor:g}", f"at {factor:g} times its counts", factor=factor)
     except ValueError:
         pass
-    raise OptionError(f"There is no perturbation {text!r}; there are {', '.join(GRAMMAR.values())}.")
+    raise OptionError(
+        f"There is no perturbation {text!r}; there are {', '.join(GRAMMAR.values())}."
+    )
 
 
 def find_kinds(texts: str | Iterable[str]) -> tuple[Kind, ...]:

@@ -73,7 +73,8 @@ def _bar(pace: _Pace, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TextColumn("{task.fields[left]}"))
+    time_left = TextColumn("{task.fields[left]}")
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), time_left)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=pace.total, left="")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from ranklock.arms import Arm, Edit, Positions
+from ranklock.arms import NOT_RANKED, Arm, Edit, Positions
 from ranklock.engine.batches import usual_batch_size
 from ranklock.engine.first_layer import SCORES_AT_ONCE, shares
 from ranklock.engine.tasks import WORTH_TRIMMING, sharing_slices
@@ -31,29 +31,40 @@ class GroupShape:
     tokens
         Tokens of the unperturbed cell, special tokens included.
     ranks
-        Perturbed rank of each task, ascending.
+        Perturbed rank of each task, ascending; ``NOT_RANKED`` of a gene that is put in.
     rows
         Rows of an input that are read.
+    to_ranks
+        Rank that each task moves its gene to; empty for knock-outs.
+    inserted
+        Genes that a task puts into the input, at most.
     """
 
     tokens: int
     ranks: tuple[int, ...]
     rows: int
+    to_ranks: tuple[int, ...] = ()
+    inserted: int = 0
 
     @property
     def tasks(self) -> int:
         """How many there are."""
         return len(self.ranks)
 
-    @property
-    def span(self) -> int:
-        """Ranks from the first to the last."""
-        return self.ranks[-1] - self.ranks[0]
-
     def slices(self, model: Model) -> Iterator[GroupShape]:
         """The parts that share their first layer."""
         for part in sharing_slices(model, self.tasks, self.tokens):
-            yield replace(self, ranks=self.ranks[part])
+            yield replace(self, ranks=self.ranks[part], to_ranks=self.to_ranks[part])
+
+    def length(self, arm: Arm) -> int:
+        """Tokens of an input under an arm, at most."""
+        removed = arm.edit is Edit.REMOVE and not arm.backfill
+        return self.tokens - removed + self.inserted * (arm.edit is Edit.MOVE)
+
+    def differ_in_length(self, arm: Arm) -> bool:
+        """Whether only some of the tasks put a gene in."""
+        lacking = self.ranks.count(NOT_RANKED)
+        return arm.edit is Edit.MOVE and 0 < lacking < self.tasks
 
 
 def forward_flop(model: Model, tokens: int, rows: int, depth: int, *, logits: bool = False) -> int:
@@ -68,7 +79,7 @@ def forward_flop(model: Model, tokens: int, rows: int, depth: int, *, logits: bo
     depth
         Layers after which they are read.
     logits
-        Whether a classifier reads the first token after all layers.
+        Whether a classifier reads the first token after all layers; its own products are few.
     """
     if logits:
         beyond = model.layers - depth
@@ -82,7 +93,11 @@ def forward_flop(model: Model, tokens: int, rows: int, depth: int, *, logits: bo
 def group_flop(
     model: Model, arms: Iterable[Arm], group: GroupShape, depth: int, *, logits: bool = False
 ) -> int:
-    """Operations of the tasks of one kind in one cell, their baseline included."""
+    """Operations of the tasks of one kind in one cell, their baseline included.
+
+    As they are done for knock-outs and for moves to one rank; for other moves, backfill and sets of
+    genes at most these.
+    """
     total = forward_flop(model, group.tokens, group.rows, depth, logits=logits)
     for arm in arms:
         for part in group.slices(model):
@@ -91,17 +106,16 @@ def group_flop(
 
 
 def _slice_flop(model: Model, arm: Arm, group: GroupShape, depth: int, *, logits: bool) -> int:
-    removed = arm.edit is Edit.REMOVE
-    tokens = group.tokens - (removed and not arm.backfill)
+    tokens = group.length(arm)
     if not depth or not tokens:
         return group.tasks * forward_flop(model, max(tokens, 1), group.rows, depth, logits=logits)
-    own, pairs = _first_layer_sizes(arm, group)
+    own_keys, pairs = _first_layer_sizes(arm, group)
     alone = forward_flop(model, tokens, group.rows, depth, logits=logits)
-    if not shares(group.tasks, own, tokens):
+    if group.differ_in_length(arm) or not shares(group.tasks, own_keys, tokens):
         return group.tasks * alone
     d = model.width
-    once = pairs * 6 * d * d + 4 * pairs * (tokens - own) * d
-    first = 4 * tokens * own * d + _after_attention(model, tokens)
+    once = pairs * 6 * d * d + 4 * pairs * (tokens - own_keys) * d
+    first = 4 * tokens * own_keys * d + _after_attention(model, tokens)
     # What a first layer costs that is not shared, as it is counted in the forward.
     rows = tokens if depth > 1 or logits or group.rows >= WORTH_TRIMMING * tokens else group.rows
     return once + group.tasks * (alone - _layer(model, tokens, rows) + first)
@@ -131,22 +145,38 @@ def peak_memory(
     shared = 0
     for arm in arms:
         part = next(group.slices(model))
-        own, pairs = _first_layer_sizes(arm, part)
-        if shares(part.tasks, own, part.tokens):
-            shared += 4 * model.width * (7 * pairs + 2 * part.tasks * own)
-            activations += 8 * tasks * group.tokens * own * model.heads
+        own_keys, pairs = _first_layer_sizes(arm, part)
+        if shares(part.tasks, own_keys, part.tokens):
+            shared += 4 * model.width * (7 * pairs + 2 * part.tasks * own_keys)
+            activations += 8 * tasks * group.tokens * own_keys * model.heads
     libraries = _LIBRARIES + _HEAP if model.device == "cpu" else 0
     return libraries + weights + original + activations + readout + shared + 12 * SCORES_AT_ONCE
 
 
 def _first_layer_sizes(arm: Arm, group: GroupShape) -> tuple[int, int]:
     """Keys that each input of a group has for itself, and distinct pairs of token and position."""
-    removed = arm.edit is Edit.REMOVE
-    if arm.positions is Positions.RENUMBERED:
-        return group.span, group.tokens + group.span - removed
-    if removed:
-        return group.tasks - 1, group.tokens
-    return group.tasks, group.tokens + group.tasks
+    tasks, tokens = group.tasks, group.tokens
+    if arm.positions is Positions.HELD:
+        if arm.edit is Edit.REMOVE:
+            return tasks - 1, tokens
+        return (1 if NOT_RANKED in group.ranks else tasks), tokens + tasks
+    # What makes way in each task: a knock-out is the limit of moves to the end, and a gene that is
+    # put in comes from there.
+    ranks = [tokens if rank == NOT_RANKED else rank for rank in group.ranks]
+    moves = list(zip(ranks, group.to_ranks or (tokens,) * tasks, strict=True))
+    starts = [min(rank + 1, goal) for rank, goal in moves]
+    stops = [max(rank, goal + 1) for rank, goal in moves]
+    directions = len({rank < goal for rank, goal in moves})
+    common = max(0, min(stops) - max(starts)) if directions == 1 else 0
+    own_keys = max(stops) - min(starts) - common
+    match arm.edit:
+        case Edit.REMOVE:
+            return own_keys, tokens + own_keys - 1
+        case Edit.MOVE:
+            own_keys += directions
+            return own_keys, group.length(arm) + own_keys + tasks - 1
+        case _:
+            return own_keys, tokens + own_keys
 
 
 def _layer(model: Model, tokens: int, rows: int) -> int:

@@ -39,8 +39,8 @@ class FirstLayer:
         Embedding of each distinct pair of token and position, shape (pairs, width).
     pairs
         Which pair each token of each input is, shape (inputs, length).
-    own
-        Number of keys that each input has for itself; its length where nothing is shared.
+    own_keys
+        How many keys each input has for itself; its length where nothing is shared.
     shared
         What they share; None where sharing does not pay.
     """
@@ -48,7 +48,7 @@ class FirstLayer:
     encoder: Encoder
     embedded: Tensor
     pairs: Tensor
-    own: int
+    own_keys: int
     shared: _Shared | None
 
     @property
@@ -101,9 +101,9 @@ class _Shared:
         top = torch.maximum(log_sum, scores.amax(-1, keepdim=True))
         weights = scores.sub_(top).exp_()
         weight_of_common = log_sum.sub_(top).exp_()
-        own = (weights @ self.values[start:stop]).transpose(1, 2)
+        of_own = (weights @ self.values[start:stop]).transpose(1, 2)
         total = (weights.sum(-1, keepdim=True) + weight_of_common).transpose(1, 2)
-        return common.mul_(weight_of_common.transpose(1, 2)).add_(own).div_(total)
+        return common.mul_(weight_of_common.transpose(1, 2)).add_(of_own).div_(total)
 
 
 def first_layer(encoder: Encoder, inputs: Sequence[ModelInput]) -> FirstLayer:
@@ -114,26 +114,33 @@ def first_layer(encoder: Encoder, inputs: Sequence[ModelInput]) -> FirstLayer:
     encoder
         An encoder of at least one layer.
     inputs
-        Inputs of equal length, with every token visible.
+        Inputs that may share theirs (:func:`may_share`).
     """
-    token_ids = np.stack([one.tokens for one in inputs]).astype(np.int64)
-    positions = np.stack([one.positions for one in inputs]).astype(np.int64)
+    token_ids = np.stack([cell.tokens for cell in inputs]).astype(np.int64)
+    positions = np.stack([cell.positions for cell in inputs]).astype(np.int64)
     limit = encoder.positions.shape[0]
     distinct, pairs = np.unique(token_ids * limit + positions, return_inverse=True)
     pairs = pairs.reshape(token_ids.shape)
     # No pair stands twice in an input, so one that is in all of them is counted once for each.
     common = np.bincount(pairs.ravel(), minlength=len(distinct)) == len(inputs)
-    own = int(token_ids.shape[1] - common.sum())
+    own_keys = int(token_ids.shape[1] - common.sum())
 
     def put(array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Tensor:
         return torch.from_numpy(array).to(encoder.device)
 
     embedded = encoder.embed(put(distinct // limit), put(distinct % limit))
     shared = None
-    if shares(len(inputs), own, token_ids.shape[1]):
-        own_pairs = pairs[~common[pairs]].reshape(len(inputs), own)
+    if shares(len(inputs), own_keys, token_ids.shape[1]):
+        own_pairs = pairs[~common[pairs]].reshape(len(inputs), own_keys)
         shared = _share(encoder, embedded, put(np.flatnonzero(common)), put(own_pairs))
-    return FirstLayer(encoder, embedded, put(pairs), own if shared else token_ids.shape[1], shared)
+    if shared is None:
+        own_keys = token_ids.shape[1]
+    return FirstLayer(encoder, embedded, put(pairs), own_keys, shared)
+
+
+def may_share(inputs: Sequence[ModelInput]) -> bool:
+    """Whether inputs are of equal length, with every token visible."""
+    return len({len(cell) for cell in inputs}) == 1 and all(cell.visible.all() for cell in inputs)
 
 
 def worth_sharing(inputs: int) -> bool:
@@ -141,19 +148,21 @@ def worth_sharing(inputs: int) -> bool:
     return inputs >= _FEWEST_INPUTS
 
 
-def shares(inputs: int, own: int, length: int) -> bool:
+def shares(inputs: int, own_keys: int, length: int) -> bool:
     """Whether sharing the first layer is faster than computing it for each input."""
-    return worth_sharing(inputs) and own <= _MOST_OWN * length
+    return worth_sharing(inputs) and own_keys <= _MOST_OWN * length
 
 
-def _share(encoder: Encoder, embedded: Tensor, common: Tensor, own: Tensor) -> _Shared:
+def _share(encoder: Encoder, embedded: Tensor, common: Tensor, own_pairs: Tensor) -> _Shared:
     heads = encoder.heads
     # In float32 whatever the forwards are in: this is once for all, and merging needs it.
     projected = encoder.layers[0].project(embedded).float().view(len(embedded), 3, heads, -1)
     queries, keys, values = projected.unbind(1)
     queries = queries / queries.shape[-1] ** 0.5
     mean, log_sum = _attend_to(queries, keys[common], values[common])
-    return _Shared(queries, mean, log_sum, keys[own].transpose(1, 2), values[own].transpose(1, 2))
+    return _Shared(
+        queries, mean, log_sum, keys[own_pairs].transpose(1, 2), values[own_pairs].transpose(1, 2)
+    )
 
 
 def _attend_to(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,6 +79,8 @@ def masking_pair(arms: Iterable[str]) -> Pair | None:
 def crossed_pairs(arms: Iterable[str]) -> tuple[Pair, ...]:
     """Pairs of arms whose displacements are multiplied with each other."""
     names = list(arms)
-    pairs = list(combinations(decomposition_arms(names) or (), 2))
     masking = masking_pair(names)
-    return tuple(pairs + [masking] * (masking is not None))
+    return (
+        *combinations(decomposition_arms(names) or (), 2),
+        *(() if masking is None else (masking,)),
+    )

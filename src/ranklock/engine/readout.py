@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ranklock.engine.moments import Moments, Numbers, StateMoments, crossed_pairs
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +126,8 @@ def measure(
         deltas[arm] = delta
     squared = (before * before).sum(-1)[index.before_of_row]
     genes = _moments(spread, deltas, squared)
-    of_cell = with_all = None
+    of_cell: Ends | None = None
+    with_all: Ends | None = None
     if mean:
         spread[index.perturbed_rows] = 0.0
         start = index.sums(spread) / index.counts
@@ -300,42 +304,42 @@ def join(parts: Sequence[Measured]) -> Measured:
     """What was measured of a group's tasks, from that of its parts in their order."""
     if len(parts) == 1:
         return parts[0]
-
-    def joined(name: str) -> Moments | None:
-        moments: list[Moments] = [getattr(part, name) for part in parts]
-        if moments[0] is None:
-            return None
-        first = moments[0]
-        return Moments(
-            np.concatenate([m.squared for m in moments]),
-            {arm: np.concatenate([m.along[arm] for m in moments]) for arm in first.along},
-            {arm: np.concatenate([m.moved[arm] for m in moments]) for arm in first.moved},
-            {pair: np.concatenate([m.crossed[pair] for m in moments]) for pair in first.crossed},
-        )
-
-    def joined_states(name: str) -> StateMoments | None:
-        moments: list[StateMoments] = [getattr(part, name) for part in parts]
-        if moments[0] is None:
-            return None
-        first = moments[0]
-        return StateMoments(
-            first.squared,
-            np.concatenate([m.before for m in moments]),
-            {arm: np.concatenate([m.along[arm] for m in moments]) for arm in first.along},
-        )
-
-    genes = joined("genes")
-    if genes is None:
-        raise TypeError("Tasks without moments.")
     logits = [part.logits for part in parts if part.logits is not None]
     return Measured(
-        genes,
-        joined("cell"),
-        joined_states("states"),
-        joined("cell_with_all"),
-        joined_states("states_with_all"),
+        _joined([part.genes for part in parts]),
+        _joined_if_read([part.cell for part in parts]),
+        _joined_states([part.states for part in parts]),
+        _joined_if_read([part.cell_with_all for part in parts]),
+        _joined_states([part.states_with_all for part in parts]),
         parts[0].logits_before,
-        {arm: np.concatenate([part[arm] for part in logits]) for arm in logits[0]}
-        if logits
-        else None,
+        _joined_values(logits) if logits else None,
     )
+
+
+def _joined(parts: Sequence[Moments]) -> Moments:
+    return Moments(
+        np.concatenate([part.squared for part in parts]),
+        _joined_values([part.along for part in parts]),
+        _joined_values([part.moved for part in parts]),
+        _joined_values([part.crossed for part in parts]),
+    )
+
+
+def _joined_if_read(parts: Sequence[Moments | None]) -> Moments | None:
+    moments = [part for part in parts if part is not None]
+    return _joined(moments) if moments else None
+
+
+def _joined_states(parts: Sequence[StateMoments | None]) -> StateMoments | None:
+    moments = [part for part in parts if part is not None]
+    if not moments:
+        return None
+    return StateMoments(
+        moments[0].squared,
+        np.concatenate([part.before for part in moments]),
+        _joined_values([part.along for part in moments]),
+    )
+
+
+def _joined_values(parts: Sequence[Mapping[Key, Numbers]]) -> dict[Key, Numbers]:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

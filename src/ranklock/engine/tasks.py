@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ranklock.arms import NOT_RANKED, ModelInput
 from ranklock.engine.batches import tokens_at_once, usual_batch_size
-from ranklock.engine.first_layer import FirstLayer, first_layer, worth_sharing
+from ranklock.engine.first_layer import FirstLayer, first_layer, may_share, worth_sharing
 from ranklock.engine.forward import Stretch, pack, run_layers
 from ranklock.engine.memory import in_batches, memory_errors
 from ranklock.engine.moments import Numbers
@@ -78,7 +78,7 @@ class Reading:
     totals
         Whether the mean over all gene tokens is read too, the perturbed gene's among them.
     head
-        A classifier, whose logits are read of the first token after all layers.
+        A classifier, whose logits are read of the token in the first position after all layers.
     """
 
     depth: int
@@ -142,7 +142,7 @@ def measure_groups(
                 first = {
                     arm: first_layer(encoder, inputs[part])
                     for arm, inputs in by_arm
-                    if len({len(one) for one in inputs[part]}) == 1
+                    if may_share(inputs[part])
                 }
 
             def work(
@@ -151,9 +151,9 @@ def measure_groups(
                 return _measure_batch(encoder, groups, reading, baselines, first, start, batch)
 
             size = batch_size or (len(places) if not shared else _usual(model, groups, places))
-            for _, parts in in_batches(places, size, work, model.device):
-                for index, part_measured in parts:
-                    measured[index].append(part_measured)
+            for _, of_batch in in_batches(places, size, work, model.device):
+                for index, of_group in of_batch:
+                    measured[index].append(of_group)
             finished = [g for g in baselines if len(groups[g]) == sum(map(len, measured[g]))]
             for index in finished:
                 del baselines[index]
@@ -176,19 +176,21 @@ def _usual(model: Model, groups: Sequence[TaskGroup], places: Sequence[Place]) -
 
 def _batches(model: Model, groups: Sequence[TaskGroup]) -> Iterator[tuple[list[Place], bool]]:
     """Tasks that go through the model together, and whether they may share a first layer."""
-    few = []
+    small_groups = []
     for index, group in enumerate(groups):
         if worth_sharing(len(group)):
             for part in sharing_slices(model, len(group), len(group.baseline)):
                 yield [(index, task) for task in range(part.start, part.stop)], True
         else:
-            few.append(index)
+            small_groups.append(index)
     # Equal lengths stand together, so that attention takes many inputs at once.
-    few.sort(key=lambda index: (sorted(groups[index].arms), len(groups[index].baseline), index))
-    for _, alike in groupby(few, key=lambda index: sorted(groups[index].arms)):
+    small_groups.sort(
+        key=lambda index: (sorted(groups[index].arms), len(groups[index].baseline), index)
+    )
+    for _, indices in groupby(small_groups, key=lambda index: sorted(groups[index].arms)):
         batch: list[Place] = []
         tokens = 0
-        for index in alike:
+        for index in indices:
             for task in range(len(groups[index])):
                 length = max(len(inputs[task]) for inputs in groups[index].arms.values())
                 if batch and tokens + length > tokens_at_once(model.device):
@@ -232,7 +234,7 @@ def _measure_batch(
     ]
     measured = measure(segments, after, mean=reading.cell and not reading.special_frame,
                        cell=reading.cell)  # fmt: skip
-    return [(index, one) for (index, _), one in zip(parts, measured, strict=True)]
+    return [(index, of_part) for (index, _), of_part in zip(parts, measured, strict=True)]
 
 
 def _add_baselines(
@@ -243,12 +245,12 @@ def _add_baselines(
     indices: Sequence[int],
 ) -> None:
     """Embed the unperturbed cells of a batch that are not embedded yet."""
-    missing = [index for index in indices if index not in baselines]
-    at_once = max(1, tokens_at_once(str(encoder.device)))
-    while missing:
-        tokens = np.cumsum([len(groups[index].baseline) for index in missing])
+    unread = [index for index in indices if index not in baselines]
+    at_once = tokens_at_once(str(encoder.device))
+    while unread:
+        tokens = np.cumsum([len(groups[index].baseline) for index in unread])
         number = max(1, int(np.searchsorted(tokens, at_once, side="right")))
-        chosen, missing = missing[:number], missing[number:]
+        chosen, unread = unread[:number], unread[number:]
         inputs = [groups[index].baseline for index in chosen]
         responders = [groups[index].responders for index in chosen]
         read = _read(encoder, inputs, responders, reading, None, slice(0, len(inputs)))
@@ -269,7 +271,7 @@ def _read(
     shared: FirstLayer | None,
     window: slice,
 ) -> ReadStates:
-    """States that are read of inputs under one arm; where the first layer is shared, of a window."""
+    """States that are read of inputs under one arm; of a window of what shares a first layer."""
     counts = np.array([reading.rows(len(ranks)) for ranks in responders])
     depth = reading.depth
     if shared is not None:
@@ -282,7 +284,7 @@ def _read(
         states, done = encoder.embed(packed.tokens, packed.positions), 0
         stretches, starts, order = packed.stretches, packed.starts, packed.order
     # Where an arm removed a responder, its place is some other: it is never looked at.
-    places = [starts[i] + _places(inputs[i], responders[i], reading) for i in order]
+    places = [starts[i] + _places(inputs[i], responders[i], reading) for i in order.tolist()]
     rows = torch.from_numpy(np.concatenate(places)).to(encoder.device)
     layers = encoder.layers[done:depth]
     trimmed = len(layers) > 0 and len(rows) < WORTH_TRIMMING * len(states)
@@ -293,9 +295,11 @@ def _read(
         states = run_layers(encoder, states, stretches, layers)
         read = states[rows]
         totals = _means(states, inputs, starts) if reading.totals else None
-        logits = None if reading.head is None else _logits(
-            encoder, states, stretches, starts, order, reading
-        )  # fmt: skip
+        logits = None
+        if reading.head is not None:
+            first_rows = starts + np.array([_foremost(cell) for cell in inputs])
+            logits = _logits(encoder, states, stretches, first_rows[order], depth, reading.head)
+            logits = logits[torch.from_numpy(np.argsort(order)).to(encoder.device)]
     return _in_order(read, counts, order, reading, totals, logits)
 
 
@@ -314,22 +318,22 @@ def _in_order(
     as_given = bool((order == np.arange(len(order))).all())
     if as_given and not reading.first_token:
         return ReadStates(read, None, totals, logits)
-    ahead = int(reading.first_token)
+    before = int(reading.first_token)  # rows of an input before those of its genes
     genes = np.concatenate(
-        [np.arange(b + ahead, b + n) for b, n in zip(begins, counts, strict=True)]
+        [np.arange(b + before, b + n) for b, n in zip(begins, counts, strict=True)]
     )
-    first = read[torch.from_numpy(begins).to(read.device)].double() if ahead else None
+    first = read[torch.from_numpy(begins).to(read.device)].double() if before else None
     return ReadStates(read[torch.from_numpy(genes).to(read.device)], first, totals, logits)
 
 
 def _means(states: Tensor, inputs: Sequence[ModelInput], starts: Ranks) -> Tensor:
     """Mean over all tokens of each input, in float64, shape (inputs, width)."""
     input_of = np.empty(len(states), dtype=np.int64)
-    for index, (start, one) in enumerate(zip(starts, inputs, strict=True)):
-        input_of[start : start + len(one)] = index
+    for index, (start, cell) in enumerate(zip(starts, inputs, strict=True)):
+        input_of[start : start + len(cell)] = index
     sums = torch.zeros(len(inputs), states.shape[1], dtype=torch.float64, device=states.device)
     sums.index_add_(0, torch.from_numpy(input_of).to(states.device), states.double())
-    lengths = torch.tensor([len(one) for one in inputs], device=states.device)
+    lengths = torch.tensor([len(cell) for cell in inputs], device=states.device)
     return sums / lengths[:, None]
 
 
@@ -337,19 +341,23 @@ def _logits(
     encoder: Encoder,
     states: Tensor,
     stretches: Sequence[Stretch],
-    starts: Ranks,
-    order: Ranks,
-    reading: Reading,
+    first_rows: Ranks,
+    depth: int,
+    head: Head,
 ) -> Tensor:
-    """Logits of a classifier from the first token after all layers, shape (inputs, labels)."""
-    if reading.head is None:
-        raise TypeError("No classifier is read.")
-    rows = torch.from_numpy(starts[order]).to(encoder.device)
-    rest = encoder.layers[reading.depth :]
-    alone = [replace(stretch, read=1) for stretch in stretches]
-    first = run_layers(encoder, states, alone, rest, rows)
-    back = torch.from_numpy(np.argsort(order)).to(encoder.device)
-    return reading.head(first[back])
+    """Logits from the first tokens' states after all layers, shape (inputs, labels)."""
+    rows = torch.from_numpy(first_rows).to(encoder.device)
+    first_token_only = [replace(stretch, read=1) for stretch in stretches]
+    return head(run_layers(encoder, states, first_token_only, encoder.layers[depth:], rows))
+
+
+def _foremost(cell: ModelInput) -> int:
+    """Place of the token that a model takes for the first: moved genes stay where they stood.
+
+    Where an arm puts a gene beside the first, it is the gene that was put there.
+    """
+    foremost = np.flatnonzero(cell.positions == cell.positions.min())
+    return int(foremost[-1])
 
 
 def _which(responders: Ranks, ranks: Ranks) -> Ranks:
@@ -357,9 +365,9 @@ def _which(responders: Ranks, ranks: Ranks) -> Ranks:
     return np.flatnonzero(np.isin(responders, ranks))
 
 
-def _places(one: ModelInput, ranks: Ranks, reading: Reading) -> Ranks:
+def _places(cell: ModelInput, ranks: Ranks, reading: Reading) -> Ranks:
     """Places of the rows that are read of an input; 0 for a rank that is not in it."""
-    place = np.zeros(max(one.ranks.max(initial=-1), ranks.max(initial=-1)) + 1, dtype=np.int64)
-    ranked = one.ranks != NOT_RANKED
-    place[one.ranks[ranked]] = np.flatnonzero(ranked)
+    place = np.zeros(max(cell.ranks.max(initial=-1), ranks.max(initial=-1)) + 1, dtype=np.int64)
+    ranked = cell.ranks != NOT_RANKED
+    place[cell.ranks[ranked]] = np.flatnonzero(ranked)
     return np.concatenate([np.zeros(int(reading.first_token), np.int64), place[ranks]])

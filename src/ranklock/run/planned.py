@@ -221,14 +221,17 @@ class Plan:
         tokens, stored = self._task_sizes
         total = 0.0
         for group in self.groups_of(self.tasks_of(shard)):
-            first = group.start
-            arms = self.computed[self.kind_of(first).name]
+            first, part = group.start, slice(group.start, group.stop)
+            perturbation = self.perturbations[self.tasks.perturbation[first]]
+            kind = perturbation.kind
             shape = GroupShape(
                 int(tokens[first]),
-                tuple(np.maximum(self.tasks.rank[group.start : group.stop], 0).tolist()),
+                tuple(self.tasks.rank[part].tolist()),
                 self._rows(int(tokens[first]), int(stored[first])),
+                tuple(self.tasks.to_rank[part].tolist()) if kind.moves else (),
+                len(perturbation.tokens) if self.asked.insert else 0,
             )
-            logits = self.head is not None
+            arms, logits = self.computed[kind.name], self.head is not None
             total += group_flop(self.model, arms, shape, self.depth, logits=logits)
         return total
 
