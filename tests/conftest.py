@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 # Before anything imports huggingface_hub: no test reaches a hub.
@@ -30,6 +31,19 @@ def shared() -> Path:
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """Two layers, 64 tokens, 64 positions, random weights large enough to make effects."""
     return helpers.checkpoint(tmp_path_factory.mktemp("tiny"), spread=0.3)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium or Chrome on this machine")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 def pytest_collection_modifyitems(items):
@@ -62,7 +76,7 @@ def tiny_audit(tiny_checkpoint, tmp_path_factory):
         ranklock.load_model(str(tiny_checkpoint), device="cpu"),
         tmp_path_factory.mktemp("tiny") / "audit",
         budget=480,
-        states=ranklock.StateQuestion("state", "start", "goal"),
+        states=ranklock.States("state", ("start",), "goal"),
         network=Network(edges, "made-up links", "0"),
         progress=False,
     )

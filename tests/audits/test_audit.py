@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,8 @@ def test_a_killed_audit_goes_on_and_ends_the_same(tmp_path, tiny_checkpoint, mod
         [sys.executable, "-c", code], cwd=helpers.SHARED.parent / "main"
         if (helpers.SHARED.parent / "main").is_dir() else Path(__file__).parents[2],
     )  # fmt: skip
-    store = tmp_path / "killed" / "sweep" / "effects.zarr"
-    while process.poll() is None and len(list(store.glob("*"))) < 4:
+    parts = tmp_path / "killed" / "run" / ".shards"
+    while process.poll() is None and not list(parts.glob("shifts-*")):
         time.sleep(0.005)
     process.kill()
     process.wait()
@@ -74,9 +75,9 @@ def test_a_killed_audit_goes_on_and_ends_the_same(tmp_path, tiny_checkpoint, mod
 def test_another_audit_is_not_mixed_in(model, vocabulary, tmp_path):
     cells = helpers.cells_of([40, 40], vocabulary)
     audit(cells, model, tmp_path / "out")
-    with pytest.raises(OutputError, match=r"another audit \(budget"):
+    with pytest.raises(OutputError, match="another audit, begun with other values of budget"):
         audit(cells, model, tmp_path / "out", budget=100)
-    with pytest.raises(OutputError, match=r"another audit \(cells"):
+    with pytest.raises(OutputError, match="another audit, begun with other values of cells"):
         audit(cells[:1], model, tmp_path / "out")
     replaced = audit(cells, model, tmp_path / "out", budget=100, overwrite=True)
     assert replaced.content["sample"]["knockouts"] < 50
@@ -105,19 +106,17 @@ def test_the_shift_towards_a_goal_is_geneformers(tiny_audit, tiny_checkpoint):
 
     goal = np.mean([whole(4), whole(5)], axis=0)
     table = tiny_audit.table("knockouts")
-    for row in table.groupby("cell", observed=True).nth(3).to_dict("records"):
+    arms = [table[table["arm"] == arm].groupby("cell").nth(3) for arm in ("delete", "hold")]
+    for row in pd.concat(arms).to_dict("records"):
         tokens = cells.ranked[cells.names.index(row["cell"])].tolist()
         rank = row["gene_rank"]
         others = [i for i in range(len(tokens)) if i != rank]
         rest = [tokens[i] for i in others]
         before = mean(tokens, list(range(len(tokens))), others)
-        for arm, after in (
-            ("delete", mean(rest, list(range(len(rest))), slice(None))),
-            ("hold", mean(rest, others, slice(None))),
-        ):
-            expected = cosine(after, goal) - cosine(before, goal)
-            # float32 forwards: cosines of mean embeddings err by some 1e-7.
-            assert row[f"{arm}_towards_goal"] == pytest.approx(expected, abs=2e-6)
+        positions = others if row["arm"] == "hold" else list(range(len(rest)))
+        expected = cosine(mean(rest, positions, slice(None)), goal) - cosine(before, goal)
+        # float32 forwards: cosines of mean embeddings err by some 1e-7.
+        assert row["towards_goal"] == pytest.approx(expected, abs=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -179,24 +178,92 @@ def test_a_budget_is_kept_and_the_uncertainty_said(model, vocabulary, tmp_path, 
         assert any("were knocked out: those" in text for text in sample["uncertain"])
 
 
-def test_a_sweep_is_audited_without_a_forward(model, vocabulary, tmp_path, monkeypatch):
+def test_a_run_is_audited_without_a_forward(model, vocabulary, tmp_path, monkeypatch):
     cells = helpers.cells_of([40, 30], vocabulary)
-    sweep = ranklock.sweep(cells, model, tmp_path / "sweep", progress=False)
-    monkeypatch.setattr("ranklock.engine.blocks.measure_block", None)
-    found = ranklock.audit_sweep(sweep, tmp_path / "audit", progress=False)
-    assert found.content["sample"]["knockouts"] == 70
+    run = ranklock.perturb(cells, model, out=tmp_path / "run", progress=False)
+    monkeypatch.setattr("ranklock.engine.tasks.measure_groups", None)
+    monkeypatch.setattr("ranklock.run.execute.measure_groups", None)
+    for source in (run, run.folder, str(run.folder)):
+        found = ranklock.audit(source, out=tmp_path / "audit", progress=False)
+        assert found.content["sample"]["knockouts"] == 70
+        assert found.run.folder == run.folder
     assert not found.content["sample"]["uncertain"] or "fewer than three" in str(
         found.content["sample"]["uncertain"]
     )
-    with pytest.raises(OptionError, match="sweep's own folder"):
-        ranklock.audit_sweep(sweep, tmp_path / "sweep" / "audit")
+    with pytest.raises(OptionError, match="run's own folder"):
+        ranklock.audit(run, out=tmp_path / "run" / "audit")
+
+
+def test_an_audits_own_run_says_what_the_audit_says(tiny_audit, tmp_path):
+    again = ranklock.audit(tiny_audit.folder, out=tmp_path / "again", progress=False)
+    columns = ["cell", "gene_id", "arm", "step", "towards_goal"]
+    tables = [audited.table("knockouts")[columns] for audited in (tiny_audit, again)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (7, {}, "This takes a run from .* not int"),
+        (None, {"model": "a model"}, "leave out the model .* instead of NoneType"),
+        ("cells", {"model": None}, "needs a model from ranklock.load_model"),
+        ("cells", {"out": None}, "Name a folder"),
+    ],
+)
+def test_what_is_no_cells_and_no_run_is_said(vocabulary, tmp_path, source, options, message):
+    given = helpers.cells_of([30], vocabulary) if source == "cells" else source
+    with pytest.raises(OptionError, match=message):
+        ranklock.audit(given, **{"out": tmp_path / "out", "progress": False, **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_a_run_of_several_kinds_knock_outs_are_audited_and_that_is_said(
+    model, vocabulary, tmp_path
+):
+    cells = helpers.cells_of([40, 30], vocabulary)
+    do = ["knock-out", "overexpress", "inhibit:1"]
+    run = ranklock.perturb(cells, model, do=do, out=tmp_path / "run", progress=False)
+    found = ranklock.audit(run, out=tmp_path / "audit", progress=False)
+    sample = found.content["sample"]
+    assert sample["knockouts"] == 70
+    said = "also holds overexpress, inhibit:1, which was not audited"
+    assert any(said in text for text in sample["uncertain"])
+    assert said in found.report.read_text()
+    moves = ranklock.perturb(cells, model, do="overexpress", progress=False)
+    with pytest.raises(OptionError, match="no knock-outs"):
+        ranklock.audit(moves, out=tmp_path / "moves")
+    assert not (tmp_path / "moves").exists()
+
+
+def test_several_start_states_and_alternatives(model, vocabulary, tmp_path):
+    cells = helpers.cells_of([40, 30, 50, 45, 30], vocabulary)
+    cells.obs["state"] = ["a", "b", "goal", "c", "d"]
+    states = ranklock.States("state", ("a", "b"), "goal", ("c",))
+    found = audit(cells, model, tmp_path / "out", states=states)
+    assert set(found.table("knockouts")["cell"]) == {"cell0", "cell1"}
+    assert found.run.states == ("goal", "c")
+    assert found.content["sample"]["cells_given"] == 2
+    assert found.content["rankings"]["goal"]["what"] == "shift towards the goal"
+    lead = "Start state: state=a or b; goal state: goal, the mean of 1 cells."
+    assert lead in found.report.read_text()
+    other = ranklock.States("state", ("a", "b"), "goal", ("d",))
+    with pytest.raises(OutputError, match="other values of states"):
+        audit(cells, model, tmp_path / "out", states=other)
+
+
+def test_cells_of_a_state_are_paid_from_the_budget(model, vocabulary, tmp_path):
+    cells = helpers.cells_of([40] * 40, vocabulary)
+    cells.obs["state"] = ["start"] * 10 + ["goal"] * 30
+    states = ranklock.States("state", ("start",), "goal")
+    found = audit(cells, model, tmp_path / "out", states=states, budget=130)
+    assert found.run.manifest.planned.forwards <= 100
 
 
 @pytest.mark.parametrize(("read", "unanswered"), [("cell", "step"), ("genes", "rankings")])
-def test_what_a_sweep_did_not_read_is_not_answered(model, vocabulary, tmp_path, read, unanswered):
+def test_what_a_run_did_not_read_is_not_answered(model, vocabulary, tmp_path, read, unanswered):
     cells = helpers.cells_of([40, 30], vocabulary)
-    sweep = ranklock.sweep(cells, model, tmp_path / "sweep", read=read, progress=False)
-    found = ranklock.audit_sweep(sweep, tmp_path / "audit", progress=False)
+    run = ranklock.perturb(cells, model, read=read, progress=False)
+    found = ranklock.audit(run, out=tmp_path / "audit", progress=False)
     assert found.content[unanswered] is None
     assert found.verdict.loc[unanswered, "answer"].startswith("Not answered")
     assert not found.verdict.loc["rankings" if read == "cell" else "step", "answer"].startswith(
@@ -204,17 +271,24 @@ def test_what_a_sweep_did_not_read_is_not_answered(model, vocabulary, tmp_path, 
     )
 
 
+def test_an_unfinished_run_is_audited_as_far_as_it_is_there(model, vocabulary, tmp_path):
+    cells = helpers.cells_of([60] * 6, vocabulary)
+    run = ranklock.perturb(cells, model, out=tmp_path / "run", progress=False)
+    manifest = replace(run.manifest, planned=replace(run.manifest.planned, tasks=1000))
+    found = ranklock.audit(type(run)(run.folder, manifest), out=tmp_path / "out", progress=False)
+    assert "The run is not finished" in str(found.content["sample"]["uncertain"])
+
+
 def test_what_does_not_fit_is_refused_before_any_work(model, vocabulary, tmp_path):
     cells = helpers.cells_of([40, 30], vocabulary)
     cells.obs["state"] = ["a", "b"]
     unknown = Network(pd.DataFrame({"source": ["X"], "target": ["Y"]}), "links", "0")
     for message, options in (
-        ("no column 'type' in obs", {"states": ranklock.StateQuestion("type", "a", "b")}),
+        ("no column 'type' in obs", {"states": ranklock.States("type", ("a",), "b")}),
         (
             "No cell has state=c; there are a, b",
-            {"states": ranklock.StateQuestion("state", "c", "b")},
+            {"states": ranklock.States("state", ("c",), "b")},
         ),
-        ("are the same", {"states": ranklock.StateQuestion("state", "a", "a")}),
         ("No link of links", {"network": unknown}),
         ("neither a number", {"budget": "x"}),
         ("none of png, svg", {"figures": ["pdf"]}),

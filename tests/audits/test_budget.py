@@ -5,12 +5,12 @@ from ranklock.errors import OptionError
 
 
 @pytest.mark.parametrize(
-    ("text", "budget"),
-    [("4000", Budget(4000, None)), (12, Budget(12, None)), ("90s", Budget(None, 90.0)),
-     ("10m", Budget(None, 600.0)), ("1.5h", Budget(None, 5400.0)), (" 2 m ", Budget(None, 120.0))],
+    ("text", "forwards", "seconds"),
+    [("4000", 4000, None), (12, 12, None), ("90s", None, 90.0), ("10m", None, 600.0),
+     ("1.5h", None, 5400.0), (" 2 m ", None, 120.0)],
 )  # fmt: skip
-def test_forwards_or_time(text, budget):
-    assert parse_budget(text) == budget
+def test_forwards_or_time(text, forwards, seconds):
+    assert parse_budget(text) == Budget(str(text).strip(), forwards, seconds)
 
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "-5", "ten", "1d", "1.5", "10 m s", "1e3"])

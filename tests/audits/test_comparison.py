@@ -13,7 +13,7 @@ def estimate(value, half=0.01):
 
 def arm(step, share=NOTHING, agreement=0.95, rho=0.0, explained=0.0):
     return ArmCompared(
-        step, share, estimate(agreement), estimate(9.0), estimate(rho), estimate(explained)
+        step, share, NOTHING, estimate(agreement), estimate(9.0), estimate(rho), estimate(explained)
     )
 
 

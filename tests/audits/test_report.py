@@ -119,8 +119,7 @@ def test_figures_are_valid_plotly(tiny_audit):
 
     from ranklock.audits.answers import answer
 
-    sweep = ranklock.read_sweep(tiny_audit.folder / "sweep")
-    measured = measure(sweep)
+    measured = measure(tiny_audit.run)
     figures = figures_of(measured, answer(measured))
     assert {"example", "heat", "regions", "change-points", "against-rank", "places"} <= set(figures)
     for figure in figures.values():

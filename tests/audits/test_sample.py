@@ -41,6 +41,12 @@ def test_a_sample_covers_the_ranks_within_its_budget(model, vocabulary, lengths,
     assert Sample.from_json(sample.to_json()) == sample
 
 
+def test_cells_are_drawn_of_those_that_may_be(model, vocabulary):
+    cells = helpers.cells_of([40] * 6, vocabulary)
+    sample = draw_sample(cells, model, 1000, rows=[1, 4])
+    assert sample.cells == (1, 4)
+
+
 def test_everything_is_knocked_out_where_the_budget_allows(model, vocabulary):
     cells = helpers.cells_of([10, 30], vocabulary)
     sample = draw_sample(cells, model, 1000)

@@ -86,25 +86,65 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(run, tmp_path, argumen
     assert not (tmp_path / "out").exists()
 
 
-def test_a_sweep_needs_no_model(run, tmp_path, tiny_checkpoint):
+def test_a_run_needs_no_model(run, tmp_path, tiny_checkpoint):
     cells = helpers.cells_of([30, 20], helpers.vocabulary(60))
     model = ranklock.load_model(str(tiny_checkpoint), device="cpu")
-    ranklock.sweep(cells, model, tmp_path / "sweep", progress=False)
-    call = ["audit", str(tmp_path / "sweep"), "--out", str(tmp_path / "audit")]
+    ranklock.perturb(cells, model, out=tmp_path / "run", progress=False)
+    call = ["audit", str(tmp_path / "run"), "--out", str(tmp_path / "audit")]
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 0, result.output
     assert ranklock.read_audit(tmp_path / "audit").content["sample"]["knockouts"] == 50
     for option in (["--model", str(tiny_checkpoint)], ["--budget", "10"], ["--arms", "hold"],
-                   ["--cells", "0:1"], ["--layer", "0"], ["--where", "x=y"]):  # fmt: skip
+                   ["--cells", "0:1"], ["--layer", "0"], ["--where", "x=y"],
+                   ["--goal", "x"]):  # fmt: skip
         result = CliRunner().invoke(app, [*call, *option])
         assert result.exit_code == 2
-        assert "is a sweep, whose cells, model and options are what they were" in result.stderr
+        assert "is a run, whose cells, model and options are what they were" in result.stderr
         assert f"leave out {option[0]}" in result.stderr
     result = CliRunner().invoke(
         app, ["audit", str(tmp_path / "cells.parquet"), "--out", str(tmp_path / "x")]
     )
     assert result.exit_code == 2
     assert "Name a checkpoint" in result.stderr
+    result = CliRunner().invoke(app, ["audit", str(tmp_path), "--out", str(tmp_path / "x")])
+    assert result.exit_code == 4
+    assert "holds no run of Ranklock" in result.stderr
+
+
+def test_a_run_without_knock_outs_is_refused(tmp_path, tiny_checkpoint):
+    cells = helpers.cells_of([30, 20], helpers.vocabulary(60))
+    model = ranklock.load_model(str(tiny_checkpoint), device="cpu")
+    ranklock.perturb(cells, model, do="overexpress", out=tmp_path / "run", progress=False)
+    call = ["audit", str(tmp_path / "run"), "--out", str(tmp_path / "audit")]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 2
+    assert "holds overexpress and no knock-outs" in result.stderr
+    assert result.stderr.strip().count("\n") == 0
+    assert not (tmp_path / "audit").exists()
+
+
+def test_tokenised_cells_are_no_run(tmp_path, tiny_checkpoint):
+    datasets = pytest.importorskip("datasets")
+    vocabulary = helpers.vocabulary(60)
+    ranked = [genes.tolist() for genes in helpers.cells_of([50, 40], vocabulary).ranked]
+    datasets.Dataset.from_dict({"input_ids": ranked}).save_to_disk(tmp_path / "cells")
+    write_vocabulary(vocabulary, tmp_path / "vocabulary.json")
+    result = CliRunner().invoke(
+        app,
+        ["audit", str(tmp_path / "cells"), "--model", str(tiny_checkpoint), "--vocabulary",
+         str(tmp_path / "vocabulary.json"), "--budget", "40", "--device", "cpu",
+         "--out", str(tmp_path / "audit")],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+
+
+def test_a_sample_leaves_no_cell_out_of_the_goal(run, tmp_path):
+    result = run("--budget", "100", "--sample", "1", "--state-key", "state", "--start", "a",
+                 "--goal", "b")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    audited = ranklock.read_audit(tmp_path / "out")
+    assert audited.content["sample"]["cells_given"] == 1
+    assert [state.cells for state in audited.run.manifest.states.cells] == [1]
 
 
 def test_figures_are_written_where_a_browser_is(run, tmp_path):

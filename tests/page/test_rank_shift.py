@@ -7,7 +7,10 @@ from ranklock.page.rank_shift import rank_shift_figure, similarity_label, zoom_l
 from ranklock.page.style import ARM_COLOURS, draw
 
 
-def rows(arms=("delete", "hold", "mask", "shift"), genes=50, knocked_out=20, symbol="FAM136A"):
+def rows(
+    arms=("delete", "hold", "mask", "shift"), genes=50, knocked_out=20, symbol="FAM136A",
+    kind="knock-out", to_rank=None,
+):  # fmt: skip
     ranks = np.delete(np.arange(genes), knocked_out)
     draw = np.random.default_rng(0)
     parts = []
@@ -17,7 +20,8 @@ def rows(arms=("delete", "hold", "mask", "shift"), genes=50, knocked_out=20, sym
         parts.append(
             pd.DataFrame(
                 {
-                    "cell": "cell 0", "gene": symbol, "gene_rank": knocked_out,
+                    "cell": "cell 0", "gene": symbol, "gene_id": "ENSG1", "gene_rank": knocked_out,
+                    "kind": kind, "to_rank": pd.array([to_rank] * len(ranks), "Int32"),
                     "responder_rank": ranks, "arm": arm, "cosine_distance": distance,
                     "displacement": np.sqrt(2 * distance),
                     "artefact_share": 0.9 if arm == "delete" else np.nan,
@@ -74,7 +78,7 @@ def test_labels_tell_a_similarity_from_one(limit, distance, label):
 
 
 def test_every_arm_has_a_colour_of_its_own():
-    assert set(ARM_COLOURS) == set(ARMS) | set(MOVE_ARMS)
+    assert set(ARM_COLOURS) == set(ARMS)
     assert len(set(ARM_COLOURS.values())) == len(ARM_COLOURS)
 
 
@@ -94,13 +98,21 @@ def test_dollar_signs_in_names_are_text_not_mathematics():
     assert "A$B_{$" in figure.get_suptitle()
 
 
-def test_a_move_is_marked_where_it_goes_and_its_sides_are_those_it_passes():
-    arms = tuple(MOVE_ARMS)
-    table = rows(arms=arms, knocked_out=30).assign(perturbation="activate", to_ranks="10")
-    table["passed"] = table["responder_rank"].between(10, 29)
-    table["cosine_distance"] = np.where(table["passed"], 0.05, 0.001)
+def overexpressed(knocked_out=30):
+    genes = max(50, knocked_out + 1)
+    table = rows(tuple(MOVE_ARMS), genes, knocked_out, kind="overexpress", to_rank=0)
+    passed = table["responder_rank"] < knocked_out
+    table["cosine_distance"] = np.where(passed, 0.05, 0.001)
     table.loc[table["arm"] == "move", "artefact_share"] = 0.8
-    figure = rank_shift_figure(table, [30])
+    return table
+
+
+def heads(panels):
+    return [text.get_text() for panel in panels for text in panel.texts]
+
+
+def test_a_move_is_marked_where_it_goes_and_its_sides_are_those_it_passes():
+    figure = rank_shift_figure(overexpressed().assign(kind="activate:1", to_rank=10), [30])
     title = figure.get_suptitle()
     assert title.startswith("FAM136A activated in cell cell 0: rank 30 → 10 of 50")
     assert "artefact share of move: 0.800" in title
@@ -109,10 +121,51 @@ def test_a_move_is_marked_where_it_goes_and_its_sides_are_those_it_passes():
     for panel in panels:
         marked = {float(line.get_xdata()[0]) for line in panel.get_lines()}
         assert marked == {30, 10}
-    heads = [text.get_text() for panel in panels[:3] for text in panel.texts]
-    assert heads == ["median distance passed 0.05 · others 0.001"] * 3
+    # It passes ranks 10 to 29; those before 10 make way for nothing.
+    assert heads(panels[:3]) == ["median distance passed 0.05 · others 0.001"] * 3
 
 
-def test_an_insertion_has_no_rank_to_come_from():
-    table = rows(arms=("move",)).assign(perturbation="overexpress", to_ranks="0", passed=True)
-    assert "cell 0: no rank → 0 of 50" in rank_shift_figure(table, []).get_suptitle()
+def test_an_insertion_has_no_rank_to_come_from_and_passes_all():
+    table = overexpressed(50)
+    figure = rank_shift_figure(table, [])
+    assert "cell 0: no rank → 0 of 50" in figure.get_suptitle()
+    assert heads(figure.get_axes()[:3]) == ["median distance passed 0.05"] * 3
+
+
+def test_the_ranks_of_a_set_are_all_marked():
+    table = overexpressed().assign(gene="A+B", gene_id="ENSG1+ENSG2")
+    figure = rank_shift_figure(table, [30, 40])
+    for panel in figure.get_axes():
+        marked = {float(line.get_xdata()[0]) for line in panel.get_lines()}
+        assert marked == {30, 40, 0, 1}
+
+
+def test_knock_out_and_overexpression_stand_below_each_other_role_by_role():
+    table = pd.concat([rows(knocked_out=30), overexpressed()], ignore_index=True)
+    arms = ["delete", "hold", "mask", "shift", "move"]
+    table["arm"] = pd.Categorical(table["arm"], categories=arms)
+    figure = rank_shift_figure(table, [30])
+    panels = np.array(figure.get_axes()).reshape(4, 4)
+    drawn = [[p.get_title().split(":")[0] if p.axison else "" for p in row] for row in panels[::2]]
+    assert drawn == [["delete", "hold", "mask", "shift"], ["move", "hold", "", "shift"]]
+    title = figure.get_suptitle()
+    assert "FAM136A knocked out of cell cell 0: rank 30 of 50" in title
+    assert "FAM136A overexpressed in cell cell 0: rank 30 → 0 of 50" in title
+    assert "artefact share of delete: 0.900" in title
+    assert "artefact share of move: 0.800" in title
+    # One scale for all, and a zoom for each kind: what moves a gene most differs by far.
+    for same_scale in (panels[::2].ravel(), panels[1], panels[3]):
+        assert len({p.get_ylim() for p in same_scale if p.axison}) == 1
+    assert "overexpress" in panels[2, 0].get_ylabel()
+    figure.canvas.draw()
+
+
+def test_a_cell_of_which_some_genes_are_shown_is_not_given_a_size():
+    table = rows()
+    few = table[table["responder_rank"].isin([3, 25])]
+    assert figure_title(few).startswith("FAM136A knocked out of cell cell 0: rank 20\n")
+    assert figure_title(table).startswith("FAM136A knocked out of cell cell 0: rank 20 of 50\n")
+
+
+def figure_title(table):
+    return rank_shift_figure(table, [20]).get_suptitle()

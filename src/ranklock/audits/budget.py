@@ -15,6 +15,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 class Budget:
     """What an audit may spend: forwards, or seconds; one of them is None."""
 
+    text: str
     forwards: int | None
     seconds: float | None
 
@@ -27,12 +28,13 @@ def parse_budget(text: str | int) -> Budget:
     OptionError
         When it is none of these, or nothing.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
-    number = float(found[1]) if found else 0.0
-    if not found or number <= 0 or (not found[2] and number != int(number)):
+    written = str(text).strip()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", written)
+    number = float(match[1]) if match else 0.0
+    if not match or number <= 0 or (not match[2] and number != int(number)):
         raise OptionError(
             f"--budget {text!r} is neither a number of forwards (4000) nor a time (90s, 10m, 2h)."
         )
-    if found[2]:
-        return Budget(None, number * _UNITS[found[2]])
-    return Budget(int(number), None)
+    if match[2]:
+        return Budget(written, None, number * _UNITS[match[2]])
+    return Budget(written, int(number), None)

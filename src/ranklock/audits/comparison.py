@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.audits.measure import Measurements, reference_of
+from ranklock.arms import decomposed_arm, edit_arm, whole_arm
+from ranklock.audits.measure import Measurements, edit_arms
 from ranklock.audits.rankings import RankingsAnswer
 from ranklock.audits.step import SMALL, ArmStep, StepAnswer
 from ranklock.statistics.intervals import NOTHING, Estimate, mean_interval
 
-BIASED = 0.10  # artefact share from which on delete is called biased
+BIASED = 0.10  # artefact share from which on the whole arm is called biased
 ALIKE = 0.80  # Spearman's correlation from which on two arms are called alike
 STILL_RANKED = 0.30  # |Spearman|, and share of variance, from which on rank is called a confounder
 NO_JUMP = 0.176  # log10 of 1.5: effects that rise by less than half at the rank do not step
@@ -42,11 +44,14 @@ class ArmCompared:
     has_step
         By the rule; None where it could not be told.
     artefact_share
-        Pooled over genes and knock-outs; only ``delete`` has one, and arms that hold positions
-        have none by construction.
+        Pooled over genes and knock-outs, of the whole arm; arms that hold positions have none by
+        construction.
+    beyond_edit
+        Part of its squared movement that the edit alone does not make, of an arm that puts
+        something in the gene's place: Σ‖m − h‖² / Σ‖m − b‖².
     agreement, shared_top
-        With ``hold``, within knock-outs: Spearman's correlation of effects, and how many of the
-        ten largest are the same.
+        With the edit alone, within knock-outs: Spearman's correlation of effects, and how many of
+        the ten largest are the same.
     against_rank, rank_explains
         Correlation of the cell shift with rank, and part of the variance of its logarithm that
         rank explains.
@@ -54,6 +59,7 @@ class ArmCompared:
 
     has_step: bool | None
     artefact_share: Estimate
+    beyond_edit: Estimate
     agreement: Estimate
     shared_top: Estimate
     against_rank: Estimate
@@ -68,8 +74,6 @@ class ComparisonAnswer:
     ----------
     arms
         Arm → comparison.
-    mask_own_share
-        Part of mask's squared movement that hold does not make: Σ‖m − h‖² / Σ‖m − b‖².
     recommendation
         What follows from the rule.
     outcome
@@ -79,7 +83,6 @@ class ComparisonAnswer:
     """
 
     arms: dict[str, ArmCompared]
-    mask_own_share: Estimate
     recommendation: str
     outcome: str
     rule: str = RULE
@@ -89,46 +92,42 @@ def answer_comparison(
     measured: Measurements, step: StepAnswer | None, rankings: RankingsAnswer | None
 ) -> ComparisonAnswer:
     """All arms side by side."""
-    table = measured.by_rank
-    cells, genes = table["cell"].astype(str), table["gene_id"].astype(str)
+    against_rank = rankings.cell_shift.against_rank if rankings else {}
+    rank_explains = rankings.cell_shift.rank_explains if rankings else {}
+    decomposed = decomposed_arm(measured.arms)
     arms = {}
     for arm in measured.arms:
-        of_step = step.arms.get(arm) if step else None
-        share = NOTHING
-        if arm == "delete" and "artefact_share" in table:
-            share = pooled_share(table)
-        agreement = table.get(f"{arm}_agreement")
-        top = table.get(f"{arm}_shared_top")
+        rows = measured.drawn(arm)
         arms[arm] = ArmCompared(
-            None if of_step is None else has_step(of_step),
-            share,
-            NOTHING if agreement is None else mean_interval(agreement, cells, genes).clipped(-1, 1),
-            NOTHING if top is None else mean_interval(top, cells, genes).clipped(0, 10),
-            rankings.cell_shift.against_rank.get(arm, NOTHING) if rankings else NOTHING,
-            rankings.cell_shift.rank_explains.get(arm, NOTHING) if rankings else NOTHING,
+            has_step(step.arms[arm]) if step else None,
+            _ratio(rows, "shift_along_total") if arm == decomposed else NOTHING,
+            _ratio(rows, "beyond_edit_squared"),
+            _mean(rows, "agreement").clipped(-1, 1),
+            _mean(rows, "shared_top").clipped(0, 10),
+            against_rank.get(arm, NOTHING),
+            rank_explains.get(arm, NOTHING),
         )
-    own = NOTHING
-    if "mask_squared" in table:
-        own = ratio_interval(table["mask_beyond_hold_squared"], table["mask_squared"], table)
     outcome, text = recommend(arms)
-    return ComparisonAnswer(arms, own, text, outcome)
+    return ComparisonAnswer(arms, text, outcome)
 
 
-def pooled_share(table: pd.DataFrame) -> Estimate:
-    """Σ⟨φ_shift, D⟩ / Σ‖D‖² over knock-outs, with its interval."""
-    along = table["artefact_share"] * table["total_squared"]
-    return ratio_interval(along, table["total_squared"], table)
-
-
-def ratio_interval(part: pd.Series, whole: pd.Series, table: pd.DataFrame) -> Estimate:
-    """Ratio of two sums over knock-outs, with the interval of its linearisation."""
-    over = np.asarray(part.fillna(0.0), float)
-    under = np.asarray(whole.fillna(0.0), float)
-    if not under.sum() > 0:
+def _mean(rows: pd.DataFrame, column: str) -> Estimate:
+    if column not in rows:
         return NOTHING
-    ratio = over.sum() / under.sum()
-    influence: npt.NDArray[np.float64] = ratio + (over - ratio * under) / under.mean()
-    return mean_interval(influence, table["cell"].astype(str), table["gene_id"].astype(str))
+    return mean_interval(rows[column], rows["cell"], rows["gene_id"])
+
+
+def _ratio(rows: pd.DataFrame, column: str) -> Estimate:
+    """Ratio of a sum over knock-outs to that of the squared movement, by linearisation."""
+    if column not in rows or rows[column].isna().all():
+        return NOTHING
+    part: npt.NDArray[np.float64] = rows[column].fillna(0.0).to_numpy(np.float64)
+    total: npt.NDArray[np.float64] = rows["displacement_squared"].fillna(0.0).to_numpy(np.float64)
+    if not total.sum() > 0:
+        return NOTHING
+    ratio = part.sum() / total.sum()
+    influence = ratio + (part - ratio * total) / total.mean()
+    return mean_interval(influence, rows["cell"], rows["gene_id"])
 
 
 def has_step(arm: ArmStep) -> bool | None:
@@ -138,43 +137,42 @@ def has_step(arm: ArmStep) -> bool | None:
     return True if arm.jump.low > 0 and arm.superiority.low > SMALL else None
 
 
-def is_biased(delete: ArmCompared) -> bool | None:
-    """Whether ``delete`` is biased, by the rule; None where that is left open."""
-    share = delete.artefact_share
-    if delete.has_step or share.low > BIASED:
+def is_biased(arm: ArmCompared) -> bool | None:
+    """Whether the whole arm is biased, by the rule; None where that is left open."""
+    if arm.has_step or arm.artefact_share.low > BIASED:
         return True
-    return False if delete.has_step is False and share.high < BIASED else None
+    return False if arm.has_step is False and arm.artefact_share.high < BIASED else None
 
 
-def recommend(arms: dict[str, ArmCompared]) -> tuple[str, str]:
+def recommend(arms: Mapping[str, ArmCompared]) -> tuple[str, str]:
     """Outcome of the rule, and the recommendation in words."""
-    delete, hold = arms.get("delete"), reference_of(arms)
-    if delete is None:
+    whole, edit = whole_arm(arms), edit_arm(arms)
+    if whole is None:
         return "unknown", "Nothing is recommended: delete was not run."
-    biased, share = is_biased(delete), delete.artefact_share
+    biased, share = is_biased(arms[whole]), arms[whole].artefact_share
     if biased is False:
         return "unbiased", (
-            "delete may be used on these cells and this checkpoint: it has no step, and "
+            f"{whole} may be used on these cells and this checkpoint: it has no step, and "
             f"{share.value:.1%} of its squared movement is rank shift."
         )
     if biased is None:
         lacks = (
             "its artefact share was not measured, which needs hold and shift"
-            if delete.has_step is False and not np.isfinite(share.value)
-            else "the intervals leave open whether delete is biased; spend more (--budget)"
+            if arms[whole].has_step is False and not np.isfinite(share.value)
+            else f"the intervals leave open whether {whole} is biased; spend more (--budget)"
         )
         return "unknown", f"Nothing is recommended: {lacks}."
-    tried = [name for name in (hold, "mask") if name is not None and name in arms]
-    cures = [name for name in tried if arms[name].has_step is False]
-    if not tried:
+    candidates = edit_arms(tuple(arms))
+    cures = [name for name in candidates if arms[name].has_step is False]
+    if not candidates:
         return "unknown", (
-            "delete is biased, and no arm that holds positions (hold, mask) was run beside it."
+            f"{whole} is biased, and no arm that holds positions (hold, mask) was run beside it."
         )
     if not cures:
-        if any(arms[name].has_step is None for name in tried):
+        if any(arms[name].has_step is None for name in candidates):
             return "unknown", (
-                "delete is biased; the intervals leave open whether "
-                f"{' and '.join(tried)} cure it: spend more (--budget)."
+                f"{whole} is biased; the intervals leave open whether {' and '.join(candidates)} "
+                "cure it: spend more (--budget)."
             )
         return "not cured", (
             "No arm that was run is free of the step: read none of these effects as biology "
@@ -182,23 +180,25 @@ def recommend(arms: dict[str, ArmCompared]) -> tuple[str, str]:
         )
     also = _still_ranked(arms[cures[0]])
     if len(cures) == 1:
-        others = [name for name in tried if name not in cures]
         state = {
             True: "has a step of its own",
             None: "is left open by its intervals (spend more: --budget)",
         }
-        but = "".join(f"; {name} {state[arms[name].has_step]}" for name in others)
-        return "cured", f"Use {cures[0]} in place of delete: it has no step{but}.{also}"
-    agreement = arms["mask"].agreement.value
+        but = "".join(
+            f"; {name} {state[arms[name].has_step]}" for name in candidates if name not in cures
+        )
+        return "cured", f"Use {cures[0]} in place of {whole}: it has no step{but}.{also}"
+    second = cures[1]
+    agreement = arms[second].agreement.value
     if not agreement < ALIKE:
         return "cured", (
-            f"Use {hold} in place of delete: it has no step. mask has none either, and orders the "
-            f"genes alike (Spearman {agreement:.2f}).{also}"
+            f"Use {edit} in place of {whole}: it has no step. {second} has none either, and orders "
+            f"the genes alike (Spearman {agreement:.2f}).{also}"
         )
     return "cures differ", (
-        f"Use {hold} in place of delete, and report mask beside it: neither has a step, but they "
-        f"order the genes differently (Spearman {agreement:.2f}), so what only one of them says "
-        f"depends on what the model makes of a gap or of <mask>.{also}"
+        f"Use {edit} in place of {whole}, and report {second} beside it: neither has a step, but "
+        f"they order the genes differently (Spearman {agreement:.2f}), so what only one of them "
+        f"says depends on what the model makes of a gap or of <mask>.{also}"
     )
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from ranklock.audits.answers import QUESTIONS, Answers
 
 FORMAT = "ranklock-audit"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SECTIONS = tuple(QUESTIONS)
 
 
@@ -30,7 +30,7 @@ def content_of(
     sample
         What was audited, of what, and what that left uncertain.
     manifest
-        Manifest of the sweep under it.
+        Manifest of the run under it.
 
     Returns
     -------
@@ -73,5 +73,5 @@ def plain(value: Any) -> Any:
 def schema() -> dict[str, Any]:
     """The JSON Schema of an audit."""
     text = (files("ranklock.audits") / "audit.schema.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    content: dict[str, Any] = json.loads(text)
+    return content

@@ -12,8 +12,10 @@ import pandas as pd
 
 from ranklock.audits.content import FORMAT, SCHEMA_VERSION
 from ranklock.errors import InputError, OutputError
+from ranklock.run.run import INNER, Run, open_run
 
-CONTENT, REPORT, TABLES = "audit.json", "report.html", "tables"
+KIND = "audit"
+CONTENT, REPORT, TABLES, FIGURES = "audit.json", "report.html", "tables", "figures"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,6 +54,17 @@ class Audit:
         return self.folder / REPORT
 
     @property
+    def run(self) -> Run:
+        """The run that it is of: its own, or the one that was given.
+
+        Raises
+        ------
+        OutputError
+            When the given one is no longer where it was.
+        """
+        return open_run(self.content["sample"].get("run", self.folder / INNER))
+
+    @property
     def verdict(self) -> pd.DataFrame:
         """One row a question: ``asks``, ``answer``, ``number``, ``tone``."""
         return pd.DataFrame(self.content["verdict"]).set_index("question")
@@ -62,7 +75,7 @@ class Audit:
         return sorted(path.stem for path in (self.folder / TABLES).glob("*.parquet"))
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of its tables: ``knockouts``, ``genes``, ``regions``, ``heat``, ``links``.
+        """One of its tables, as :func:`ranklock.audits.tables.tables_of` lists them.
 
         Raises
         ------
@@ -106,3 +119,12 @@ def read_audit(folder: str | Path) -> Audit:
             f"{content['schema_version']}, not {SCHEMA_VERSION})."
         )
     return Audit(folder, content)
+
+
+def describe_audit(audit: Audit, out: Path) -> list[str]:
+    """The verdict, a line a question, and where the report is."""
+    lines = [
+        f"{number}. {entry['asks']}\n   {entry['answer']}"
+        for number, entry in enumerate(audit.content["verdict"], start=1)
+    ]
+    return [*lines, f"Report:  {out / REPORT}", f"Numbers: {out / CONTENT}"]

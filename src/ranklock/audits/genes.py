@@ -8,18 +8,17 @@ import numpy as np
 import pandas as pd
 
 from ranklock.audits.measure import Measurements
-from ranklock.audits.step import SIGNIFICANT
-from ranklock.statistics.significance import false_discovery_rates, moderated_t
+from ranklock.statistics.significance import (
+    FALSE_DISCOVERIES,
+    false_discovery_rates,
+    moderated_t,
+)
 from ranklock.statistics.smooth import rank_smooth
 from ranklock.statistics.variance import VarianceShares, variance_shares
 
 FEWEST_CELLS = 3  # that must have a gene for it to be tested
-MEASURES = {
-    "delete_step": "step under delete",
-    "artefact_share": "artefact share of delete",
-    "hold_step": "contrast under hold",
-}
 _SHOWN = 10
+_MEANS = ("step", "superiority", "cosine_distance")
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,19 @@ class GenesAnswer:
     Attributes
     ----------
     measured
-        Column that genes were tested on.
+        What genes were tested on, a key of ``variance``.
     variance
-        Column → its variance decomposition.
+        What was measured → its variance decomposition.
     tested, significant
         Genes in three cells or more, and those that depart at a false-discovery rate of 5 %.
     larger, smaller
         Genes that depart most, both ways.
     table
-        One row a knocked-out gene.
+        One row a knocked-out gene: ``gene``, ``gene_id``, ``cells``, ``mean_rank``,
+        ``share_of_shift`` (where it was measured), ``step`` (under the arm that genes were tested
+        on), ``departure``, ``p``, ``q``.
+    means
+        One row a knocked-out gene and arm: means over its cells.
     """
 
     measured: str
@@ -63,85 +66,92 @@ class GenesAnswer:
     larger: list[Departure]
     smaller: list[Departure]
     table: pd.DataFrame
+    means: pd.DataFrame
 
 
 def answer_genes(measured: Measurements) -> GenesAnswer | None:
     """Rank, gene or cell; and the genes that are unlike their rank. None without a step."""
-    table = measured.by_rank
-    columns = [name for name in MEASURES if name in table]
-    steps = [f"{arm}_step" for arm in measured.arms if f"{arm}_step" in table]
-    if not steps:
+    if "step" not in measured.table:
         return None
-    tested_on = "delete_step" if "delete_step" in table else steps[0]
-    cells, genes = table["cell"].astype(str), table["gene_id"].astype(str)
-    shares = {
-        name: variance_shares(table[name], table["relative_rank"], genes, cells)
-        for name in columns or steps[:1]
-    }
-    by_gene = _by_gene(measured.knockouts, measured.arms, tested_on)
-    tested = by_gene[by_gene["q"].notna()]
-    significant = tested[tested["q"] <= SIGNIFICANT]
+    arm = measured.whole or measured.arms[0]
+    series = {f"step under {arm}": (arm, "step")}
+    if measured.whole and "share_of_shift" in measured.table:
+        series[f"artefact share of {arm}"] = (arm, "share_of_shift")
+    if measured.edit and measured.edit != arm:
+        series[f"contrast under {measured.edit}"] = (measured.edit, "step")
+    shares = {}
+    for what, (arm_of_series, column) in series.items():
+        rows = measured.drawn(arm_of_series)
+        shares[what] = variance_shares(
+            rows[column], rows["relative_rank"], rows["gene_id"], rows["cell"]
+        )
+    table = _by_gene(measured, arm)
+    tested = table[table["q"].notna()]
+    larger, smaller = tested[tested["departure"] > 0], tested[tested["departure"] < 0]
     return GenesAnswer(
-        tested_on,
+        next(iter(series)),
         shares,
         len(tested),
-        len(significant),
-        _departures(tested[tested["departure"] > 0].nlargest(_SHOWN, "departure"), tested_on),
-        _departures(tested[tested["departure"] < 0].nsmallest(_SHOWN, "departure"), tested_on),
-        by_gene,
+        int((tested["q"] <= FALSE_DISCOVERIES).sum()),
+        _departures(larger.nlargest(_SHOWN, "departure")),
+        _departures(smaller.nsmallest(_SHOWN, "departure")),
+        table,
+        gene_means(measured),
     )
 
 
-def _by_gene(table: pd.DataFrame, arms: tuple[str, ...], tested_on: str) -> pd.DataFrame:
-    """One row a knocked-out gene: means over its cells, and the test of its departure.
+def gene_means(measured: Measurements) -> pd.DataFrame:
+    """Means over cells of what was measured, a row a knocked-out gene and arm."""
+    columns = [column for column in _MEANS if column in measured.table]
+    grouped = measured.table.groupby(["gene_id", "gene", "arm"], observed=True)
+    return grouped[columns].mean().reset_index()
+
+
+def _by_gene(measured: Measurements, arm: str) -> pd.DataFrame:
+    """One row a knocked-out gene, and the test of its departure under one arm.
 
     Knock-outs that were added for a network are not tested: they do not cover the ranks.
     """
-    kept = table[np.isfinite(table[tested_on]) & table["by_rank"]]
-    departure = pd.Series(np.nan, index=table.index)
-    if len(kept):
-        residual = kept[tested_on] - rank_smooth(kept[tested_on], kept["relative_rank"])
+    rows = measured.table[measured.table["arm"] == arm]
+    drawn = rows[np.isfinite(rows["step"]) & rows["by_rank"]]
+    rows = rows.assign(departure=np.nan)
+    if len(drawn):
+        residual = drawn["step"] - rank_smooth(drawn["step"], drawn["relative_rank"])
         # Without the gene's own knock-out: a cell with few would follow it.
-        of_cell = residual.groupby(kept["cell"].astype(str))
-        count, total = of_cell.transform("size"), of_cell.transform("sum")
-        others = (total - residual) / (count - 1).where(count > 1)
-        departure[kept.index] = (residual - others.fillna(0.0)).to_numpy()
-    grouped = table.assign(departure=departure).groupby("gene_id", observed=True)
+        by_cell = residual.groupby(drawn["cell"])
+        count, total = by_cell.transform("size"), by_cell.transform("sum")
+        elsewhere = (total - residual) / (count - 1).where(count > 1)
+        rows.loc[drawn.index, "departure"] = residual - elsewhere.fillna(0.0)
+    grouped = rows.groupby("gene_id")
     columns = {
-        "gene": grouped["gene"].first().astype(str),
+        "gene": grouped["gene"].first(),
         "cells": grouped["cell"].nunique(),
         "mean_rank": grouped["gene_rank"].mean(),
+        "step": grouped["step"].mean(),
     }
-    for arm in arms:
-        for what in ("step", "superiority", "cell_shift"):
-            if f"{arm}_{what}" in table:
-                columns[f"{arm}_{what}"] = grouped[f"{arm}_{what}"].mean()
-    if "artefact_share" in table:
-        weighted = (table["artefact_share"] * table["total_squared"]).groupby(
-            table["gene_id"], observed=True
-        )
-        columns["artefact_share"] = weighted.sum() / grouped["total_squared"].sum()
-    found = pd.DataFrame(columns)
+    if "share_of_shift" in rows:
+        along, squared = grouped["shift_along_total"].sum(), grouped["displacement_squared"].sum()
+        columns["share_of_shift"] = along / squared
+    table = pd.DataFrame(columns)
     counts = grouped["departure"].count()
-    found["departure"] = grouped["departure"].mean()
-    found["p"], found["q"] = np.nan, np.nan
+    table["departure"] = grouped["departure"].mean()
+    table["p"], table["q"] = np.nan, np.nan
     enough = counts >= FEWEST_CELLS
     if enough.any():
-        means, variances = found["departure"][enough], grouped["departure"].var()[enough]
+        means, variances = table["departure"][enough], grouped["departure"].var()[enough]
         _, p = moderated_t(means.to_numpy(), variances.to_numpy(), counts[enough].to_numpy())
-        found.loc[enough, "p"] = p
-        found.loc[enough, "q"] = false_discovery_rates(p)
-    found.index = found.index.astype(str)
-    return found.rename_axis("gene_id").reset_index().sort_values(
+        table.loc[enough, "p"] = p
+        table.loc[enough, "q"] = false_discovery_rates(p)
+    return table.reset_index().sort_values(
         ["cells", "gene_id"], ascending=[False, True], kind="stable", ignore_index=True
-    )  # fmt: skip
+    )
 
 
-def _departures(rows: pd.DataFrame, tested_on: str) -> list[Departure]:
+def _departures(rows: pd.DataFrame) -> list[Departure]:
     return [
         Departure(
-            row.gene, row.gene_id, int(row.cells), float(row.mean_rank),
-            float(getattr(row, tested_on)), float(row.departure), float(row.q),
+            row.gene, row.gene_id, int(row.cells), float(row.mean_rank), float(row.step),
+            float(row.departure), float(row.q),
         )
         for row in rows.itertuples()
     ]  # fmt: skip

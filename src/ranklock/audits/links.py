@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from ranklock.audits.measure import Measurements
 from ranklock.audits.responses import COEXPRESSION, DISTANCE, Responses
 from ranklock.statistics.enrichment import Enrichment, auroc, enrichment, matched_draws
 from ranklock.statistics.intervals import Estimate, mean_interval, mean_test
-from ranklock.statistics.significance import false_discovery_rates
+from ranklock.statistics.significance import FALSE_DISCOVERIES, false_discovery_rates
 
 FEWEST_TARGETS = 5
 DRAWS = 1000
@@ -99,101 +99,124 @@ def answer_links(
     responses = measured.responses
     if responses is None:
         return None
-    found = {
-        source: _of_regulator(responses, source, targets.get(source, set()), seed)
-        for source in sorted(responses.counts)
+    recovered = {
+        source: scores
+        for source in sorted(responses.of)
+        if (scores := _of_regulator(responses, source, targets.get(source, set()), seed))
     }
-    found = {source: scores for source, scores in found.items() if scores}
-    if not found:
+    if not recovered:
         return None
-    others = {source: _under_others(responses, source, targets[source]) for source in found}
-    rows = [
-        {
-            "gene": symbols[source],
-            "token": source,
-            "targets": number,
-            "score": score,
-            "auroc": one.auroc,
-            "average_precision": one.average_precision,
-            "null_auroc": float(one.null_auroc.mean()),
-            "null_average_precision": float(one.null_average_precision.mean()),
-            "under_others": others[source].get(score, np.nan),
-            "p": one.p,
-        }
-        for source, scores in found.items()
-        for score, (number, one) in scores.items()
-    ]
-    table = pd.DataFrame(rows)
-    table["q"] = table.groupby("score")["p"].transform(false_discovery_rates)
-    names = dict.fromkeys(score for scores in found.values() for score in scores)
-    recoveries = {
-        name: _recovery([s[name][1] for s in found.values() if name in s], table, name)
-        for name in names
+    under_others = {
+        source: _under_others(responses, source, targets[source]) for source in recovered
     }
-    links = int(table.drop_duplicates("token")["targets"].sum())
-    return LinksAnswer(name, len(found), links, recoveries, table)
+    table = pd.DataFrame(
+        [
+            {
+                "gene": symbols[source],
+                "token": source,
+                "targets": recovery.targets,
+                "score": score,
+                "auroc": recovery.enrichment.auroc,
+                "average_precision": recovery.enrichment.average_precision,
+                "null_auroc": float(recovery.enrichment.null_auroc.mean()),
+                "null_average_precision": float(recovery.enrichment.null_average_precision.mean()),
+                "under_others": under_others[source].get(score, np.nan),
+                "p": recovery.enrichment.p,
+            }
+            for source, scores in recovered.items()
+            for score, recovery in scores.items()
+        ]
+    )
+    table["q"] = table.groupby("score")["p"].transform(false_discovery_rates)
+    enrichments: dict[str, list[Enrichment]] = {}
+    for scores in recovered.values():
+        for score, recovery in scores.items():
+            enrichments.setdefault(score, []).append(recovery.enrichment)
+    return LinksAnswer(
+        name,
+        len(recovered),
+        int(table.drop_duplicates("token")["targets"].sum()),
+        {
+            score: _recovery(parts, table[table["score"] == score])
+            for score, parts in enrichments.items()
+        },
+        table,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Targets:
+    """Known targets of one regulator, as one score ranks them."""
+
+    targets: int
+    enrichment: Enrichment
 
 
 def _of_regulator(
     responses: Responses, source: int, targets: set[int], seed: int
-) -> dict[str, tuple[int, Enrichment]]:
-    """Arm or baseline → number of targets, and how they are ranked; empty with too few."""
-    counts = responses.counts[source]
-    there = counts > 0
-    is_target = np.isin(responses.genes[there], list(targets))
+) -> dict[str, _Targets]:
+    """Arm or baseline → how it ranks the targets of a regulator; empty with too few of them."""
+    response = responses.of[source]
+    responding = response.counts > 0
+    is_target = np.isin(responses.genes[responding], list(targets))
     number = int(is_target.sum())
     if not FEWEST_TARGETS <= number < len(is_target):
         return {}
-    n = counts[there]
-    drawn = matched_draws(is_target, responses.ranks[source][there] / n, DRAWS, seed + source)
+    cells = response.counts[responding]
+    ranks = response.ranks[responding] / cells
+    draws = matched_draws(is_target, ranks, DRAWS, seed + source)
     scores: dict[str, npt.NDArray[np.float64]] = {
-        arm: places[there] / n
-        for arm, places in zip(responses.arms, responses.places[source], strict=True)
+        arm: places[responding] / cells
+        for arm, places in zip(responses.arms, response.places, strict=True)
     }
-    expression = responses.coexpression(source)
-    if expression is not None:
-        scores[COEXPRESSION] = expression[there]
-    scores[DISTANCE] = -responses.distances[source][there] / n
-    return {name: (number, enrichment(score, is_target, drawn)) for name, score in scores.items()}
+    coexpression = responses.coexpression(source)
+    if coexpression is not None:
+        scores[COEXPRESSION] = coexpression[responding]
+    scores[DISTANCE] = -response.distances[responding] / cells
+    return {
+        score: _Targets(number, enrichment(values, is_target, draws))
+        for score, values in scores.items()
+    }
 
 
 def _under_others(responses: Responses, source: int, targets: set[int]) -> dict[str, float]:
     """Arm → mean AUROC of the same targets under other regulators, those at the nearest ranks."""
-    own = responses.mean_rank(source)
-    others = sorted(
-        (other for other in responses.counts if other != source),
-        key=lambda other: (abs(responses.mean_rank(other) - own), other),
+    rank = responses.of[source].mean_rank
+    nearest = sorted(
+        (regulator for regulator in responses.of if regulator != source),
+        key=lambda regulator: (abs(responses.of[regulator].mean_rank - rank), regulator),
     )[:OTHERS]
-    each: dict[str, list[float]] = {}
-    for other in others:
-        counts = responses.counts[other]
+    aurocs: dict[str, list[float]] = {}
+    for regulator in nearest:
+        response = responses.of[regulator]
         # Neither regulator itself: it is knocked out, or is a target by another's count.
-        there = (counts > 0) & ~np.isin(responses.genes, (source, other))
-        is_target = np.isin(responses.genes[there], list(targets))
+        responding = (response.counts > 0) & ~np.isin(responses.genes, (source, regulator))
+        is_target = np.isin(responses.genes[responding], list(targets))
         if FEWEST_TARGETS <= is_target.sum() < len(is_target):
-            for arm, places in zip(responses.arms, responses.places[other], strict=True):
-                each.setdefault(arm, []).append(auroc(places[there] / counts[there], is_target))
-    return {arm: float(np.mean(values)) for arm, values in each.items()}
+            for arm, places in zip(responses.arms, response.places, strict=True):
+                score = places[responding] / response.counts[responding]
+                aurocs.setdefault(arm, []).append(auroc(score, is_target))
+    return {arm: float(np.mean(values)) for arm, values in aurocs.items()}
 
 
 def _over_regulators(values: npt.NDArray[np.float64]) -> Estimate:
-    found = mean_interval(values, np.arange(len(values))).clipped(0.0, 1.0)
-    return replace(found, replicates="regulators" if len(values) > 1 else "none")
+    mean = mean_interval(values, np.arange(len(values))).clipped(0.0, 1.0)
+    return replace(mean, replicates="regulators" if len(values) > 1 else "none")
 
 
-def _recovery(each: list[Enrichment], table: pd.DataFrame, score: str) -> Recovery:
-    own = np.array([one.auroc for one in each])
-    null = np.mean([one.null_auroc for one in each], axis=0)
-    part = table[table["score"] == score]
-    difference = part["auroc"] - part["under_others"]
-    _, p_under_others = mean_test(difference, np.arange(len(part)))
+def _recovery(enrichments: Sequence[Enrichment], rows: pd.DataFrame) -> Recovery:
+    """One score over regulators; ``rows`` are its rows of the table."""
+    null = np.mean([part.null_auroc for part in enrichments], axis=0)
+    auroc_of_targets = rows["auroc"].to_numpy()
+    difference = rows["auroc"] - rows["under_others"]
+    _, p_under_others = mean_test(difference, np.arange(len(rows)))
     return Recovery(
-        _over_regulators(own),
-        _over_regulators(np.array([one.average_precision for one in each])),
+        _over_regulators(auroc_of_targets),
+        _over_regulators(rows["average_precision"].to_numpy()),
         float(null.mean()),
-        float(np.mean([one.null_average_precision for one in each])),
-        float((1 + (null >= own.mean() - 1e-12).sum()) / (1 + len(null))),
-        float(part["under_others"].mean()),
+        float(rows["null_average_precision"].mean()),
+        float((1 + (null >= auroc_of_targets.mean() - 1e-12).sum()) / (1 + len(null))),
+        float(rows["under_others"].mean()),
         p_under_others,
-        int((part["q"] <= 0.05).sum()),
+        int((rows["q"] <= FALSE_DISCOVERIES).sum()),
     )

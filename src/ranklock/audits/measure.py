@@ -1,8 +1,8 @@
-"""What the audit measures of every knock-out in a sweep, one block in memory at a time."""
+"""What the audit measures of every knock-out in a run, one block in memory at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,19 +10,22 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from ranklock.arms import ARMS, KNOCK_OUT_ARMS, Role, decomposed_arm, edit_arm, role_of, whole_arm
 from ranklock.audits.responses import Responses
+from ranklock.errors import InputError, OptionError
+from ranklock.kinds import KNOCK_OUT
 from ranklock.progress import progress as show_progress
-from ranklock.run.old_store import CellLayout
-from ranklock.run.old_sweep_result import Sweep
+from ranklock.run.run import EffectBlock, Run
 from ranklock.statistics.change_point import LEAST, contrast
 from ranklock.statistics.intervals import spearman
 
 Array = npt.NDArray[np.float64]
+Ranks = npt.NDArray[np.int32]
 
-REMOVAL_ALONE = ("hold", "attention-mask")  # one and the same for every other gene
 BINS = 48
 _TOP = 10
 _SMALLEST = 1e-18  # cosine distance that stands for none, where the noise floor is exactly zero
+_KEY = ["cell", "gene_id", "arm"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +66,7 @@ class Example:
     rank: int
     off_centre: float
     responders: list[str]
-    ranks: npt.NDArray[np.int32]
+    ranks: Ranks
     effects: dict[str, npt.NDArray[np.float32]]
 
 
@@ -74,16 +77,17 @@ class Measurements:
     Attributes
     ----------
     arms
-        Names of the arms.
-    knockouts
-        One row a knock-out in a cell: the columns of :meth:`Sweep.knockouts`; ``relative_rank``;
-        ``by_rank`` (whether it was drawn to cover the ranks, and not for the network); and per arm
-        ``<arm>_step`` (difference of the medians of log10 effect after and before the rank),
-        ``<arm>_superiority``, ``<arm>_jump``, ``<arm>_change_point`` (see
-        :func:`ranklock.statistics.change_point.contrast`), ``<arm>_agreement`` and
-        ``<arm>_shared_top`` (Spearman's correlation of its effects with those of the reference,
-        and how many of the ten largest are the same). ``before`` and ``responders`` are how many
-        genes respond before the rank, and in all.
+        Names of the arms of knock-outs.
+    table
+        One row a knock-out in a cell and arm: the columns of :attr:`Run.shifts`; ``task`` (number
+        of the knock-out in a cell); ``relative_rank``; ``by_rank`` (whether it was drawn to cover
+        the ranks, and not for the network). Where effects on genes were read, also ``before`` and
+        ``responders`` (how many genes respond before the rank, and in all), ``step`` (difference
+        of the medians of log10 effect after and before the rank), ``superiority``, ``jump`` and
+        ``change_point`` (see :func:`ranklock.statistics.change_point.contrast`), ``agreement`` and
+        ``shared_top`` (Spearman's correlation with the effects of the edit alone, and how many of
+        the ten largest are the same), and ``share_of_shift`` (the genes' pooled artefact share, of
+        the whole arm).
     heat
         Arm → heat map.
     example
@@ -95,151 +99,212 @@ class Measurements:
     """
 
     arms: tuple[str, ...]
-    knockouts: pd.DataFrame
+    table: pd.DataFrame
     heat: dict[str, HeatMap]
     example: Example | None
     responses: Responses | None
     floor: float
 
     @property
-    def reference(self) -> str | None:
-        """The arm that others are compared with: ``hold``, removal alone; None without it."""
-        return reference_of(self.arms)
+    def edit(self) -> str | None:
+        """The arm that others are compared with: the edit alone; None without it."""
+        return edit_arm(self.arms)
 
     @property
-    def by_rank(self) -> pd.DataFrame:
-        """Knock-outs that were drawn to cover the ranks."""
-        return self.knockouts[self.knockouts["by_rank"]]
+    def whole(self) -> str | None:
+        """The arm that people run today; None without it."""
+        return whole_arm(self.arms)
+
+    @property
+    def tasks(self) -> pd.DataFrame:
+        """One row a knock-out in a cell: the columns that all arms share."""
+        return self.table[~self.table["task"].duplicated()].set_index("task")
+
+    def drawn(self, arm: str) -> pd.DataFrame:
+        """Rows of one arm, of knock-outs that were drawn to cover the ranks, by task."""
+        table = self.table
+        return table[(table["arm"] == arm) & table["by_rank"]].set_index("task")
+
+    def beside(self, column: str) -> pd.DataFrame:
+        """One column of the knock-outs drawn to cover the ranks: a row a task, a column an arm."""
+        drawn = self.table[self.table["by_rank"]]
+        return drawn.pivot(index="task", columns="arm", values=column)[list(self.arms)]
 
 
-def reference_of(arms: Iterable[str]) -> str | None:
-    """The arm that is removal alone: ``hold``, or its alias where only that was run."""
-    there = set(arms)
-    return next((arm for arm in REMOVAL_ALONE if arm in there), None)
+def edit_arms(arms: Sequence[str]) -> list[str]:
+    """Of some arms those that edit and hold positions: the edit alone first, aliases left out."""
+    names = [arm for arm in arms if role_of(arm) is Role.EDIT and ARMS[arm].runs_as not in arms]
+    alone = edit_arm(names)
+    return sorted(names, key=lambda arm: arm != alone)
 
 
 def measure(
-    sweep: Sweep,
+    run: Run,
     *,
-    by_rank: Mapping[str, Sequence[int]] | None = None,
+    drawn: Mapping[str, Sequence[int]] | None = None,
     sources: Sequence[int] = (),
     progress: bool = False,
 ) -> Measurements:
-    """Measure every knock-out of a sweep.
+    """Measure every knock-out of a run.
 
     Parameters
     ----------
-    sweep
-        The sweep, finished or not.
-    by_rank
+    run
+        The run, finished or not.
+    drawn
         Cell → ranks that were drawn to cover the ranks; all that there are by default.
     sources
         Tokens whose responders' effects are kept, for the network.
     progress
         Whether to show progress on stderr.
+
+    Raises
+    ------
+    InputError
+        When the run has no knock-outs of single genes.
     """
-    table = sweep.knockouts().reset_index(drop=True)
-    ranks = table["gene_rank"].to_numpy()
-    table["relative_rank"] = ranks / (table["genes_in_cell"] - 1).clip(lower=1)
-    table["by_rank"] = True
-    if by_rank is not None:
-        drawn = {(cell, rank) for cell, of_cell in by_rank.items() for rank in of_cell}
-        table["by_rank"] = [key in drawn for key in zip(table["cell"], ranks, strict=True)]
-    floor = max(sweep.floor.cosine_distance, _SMALLEST)
-    if sweep.manifest["asked"]["read"] == "cell":
-        return Measurements(sweep.arms, table, {}, None, None, floor)
+    table = _knockouts(run, drawn)
+    arms = tuple(arm for arm in run.arms if arm in KNOCK_OUT_ARMS)
+    floor = max(run.floor.cosine_distance, _SMALLEST)
+    if "genes" not in run.reads:
+        return Measurements(arms, table, {}, None, None, floor)
     edges = np.linspace(0, table["genes_in_cell"].max(), BINS + 1)
-    sums = {arm: np.zeros((2, BINS, BINS)) for arm in sweep.arms}
-    responses = Responses.empty(sweep, sources) if len(sources) else None
+    sums = {arm: np.zeros((2, BINS, BINS)) for arm in arms}
+    responses = Responses.empty(run.genes.index, sources, arms) if len(sources) else None
+    ids = run.perturbations["gene_id"].astype(str).to_numpy()
     parts: list[pd.DataFrame] = []
     example: Example | None = None
-    with show_progress(len(table), "knock-outs measured", shown=progress) as advance:
-        for layout, rows, effects in sweep.blocks(sweep.arms):
-            perturbed, responding = layout.knocked_out_ranks[rows], layout.responder_ranks
-            parts.append(_measure_block(effects, perturbed, responding, floor))
+    tasks = int(table["task"].max()) + 1
+    with show_progress(tasks, "knock-outs measured", shown=progress) as advance:
+        for block in run.blocks(kind=KNOCK_OUT.name):
+            logs = {arm: _log(effects, floor) for arm, effects in block.distances.items()}
+            parts.append(_of_block(block, logs, ids))
             if responses is not None:
-                responses.add(layout, rows, effects)
-            for arm in sweep.arms:
-                _add_to_heat(sums[arm], edges, _log(effects[arm], floor), perturbed, responding)
-            example = _nearer_the_middle(example, sweep, layout, rows, effects)
-            advance(len(perturbed))
-    measured = pd.concat(parts, ignore_index=True)
+                responses.add(block)
+            for arm, values in logs.items():
+                _add_to_heat(sums[arm], edges, values, block.gene_ranks, block.responder_ranks)
+            example = _nearer_the_middle(example, block, run.genes["symbol"])
+            advance(len(block.perturbations))
+    table = table.merge(pd.concat(parts, ignore_index=True), on=_KEY, how="left")
+    table["arm"] = pd.Categorical(table["arm"], arms)
+    if decomposed_arm(arms) is not None:
+        table["share_of_shift"] = table["shift_along_total"] / table["displacement_squared"]
     with np.errstate(invalid="ignore"):
         heat = {arm: HeatMap(edges, total / counts) for arm, (total, counts) in sums.items()}
-    return Measurements(
-        sweep.arms, pd.concat([table, measured], axis=1), heat, example, responses, floor
-    )
+    return Measurements(arms, table, heat, example, responses, floor)
+
+
+def check_kinds(run: Run) -> None:
+    """Refuse a run of which the five questions cannot be asked: they are of single knock-outs.
+
+    Raises
+    ------
+    OptionError
+        When a run has no knock-outs, or knocks genes out together.
+    """
+    if KNOCK_OUT.name not in run.kinds:
+        raise OptionError(
+            f"{run.folder} holds {', '.join(run.kinds)} and no knock-outs, and an audit asks about "
+            "knock-outs; run one with --do knock-out."
+        )
+    knockouts = run.perturbations[run.perturbations["kind"] == KNOCK_OUT.name]
+    joint = knockouts["tokens"].map(len) > 1
+    if joint.any():
+        raise OptionError(
+            f"{run.folder} knocks genes out together ({knockouts.loc[joint, 'gene'].iloc[0]}), and "
+            "an audit asks about one gene at one rank; run one without --together."
+        )
+
+
+def _knockouts(run: Run, drawn: Mapping[str, Sequence[int]] | None) -> pd.DataFrame:
+    """Knock-outs of a run, a row a task and arm, and whether they were drawn to cover the ranks."""
+    table = run.shifts[run.shifts["kind"] == KNOCK_OUT.name].reset_index(drop=True)
+    if table.empty:
+        raise InputError(f"{run.folder} holds no knock-out yet; run its command again to go on.")
+    table = table.astype({"cell": str, "gene": str, "gene_id": str, "arm": str, "gene_rank": int})
+    table["task"] = table.groupby(["cell", "gene_id"], sort=False).ngroup()
+    table["relative_rank"] = table["gene_rank"] / (table["genes_in_cell"] - 1).clip(lower=1)
+    table["by_rank"] = True
+    if drawn is not None:
+        pairs = {(cell, rank) for cell, ranks in drawn.items() for rank in ranks}
+        keys = zip(table["cell"], table["gene_rank"], strict=True)
+        table["by_rank"] = [key in pairs for key in keys]
+    return table
 
 
 def _nearer_the_middle(
-    best: Example | None,
-    sweep: Sweep,
-    layout: CellLayout,
-    rows: slice,
-    effects: Mapping[str, npt.NDArray[np.float32]],
+    best: Example | None, block: EffectBlock, symbols: pd.Series
 ) -> Example | None:
     """The knock-out of a block nearest the middle of its cell, or one that is nearer."""
-    perturbed = layout.knocked_out_ranks[rows]
-    off = np.abs(perturbed / max(layout.genes_in_cell - 1, 1) - 0.5)
+    off = np.abs(block.gene_ranks / max(block.genes_in_cell - 1, 1) - 0.5)
     k = int(off.argmin())
-    if len(layout.responders) < 2 or (best is not None and best.off_centre <= off[k]):
+    if len(block.responders) < 2 or (best is not None and best.off_centre <= off[k]):
         return best
     return Example(
-        layout.name,
-        str(sweep.genes.loc[layout.knocked_out[rows][k], "symbol"]),
-        int(perturbed[k]),
+        block.cell,
+        str(symbols.loc[block.genes[k]]),
+        int(block.gene_ranks[k]),
         float(off[k]),
-        sweep.genes.loc[layout.responders, "symbol"].astype(str).tolist(),
-        layout.responder_ranks,
-        {arm: values[k].copy() for arm, values in effects.items()},
+        symbols.loc[block.responders].astype(str).tolist(),
+        block.responder_ranks,
+        {arm: values[k].copy() for arm, values in block.distances.items()},
     )
 
 
-def _measure_block(
-    effects: Mapping[str, npt.NDArray[np.float32]],
-    perturbed: npt.NDArray[np.int32],
-    responding: npt.NDArray[np.int32],
-    floor: float,
+def _of_block(
+    block: EffectBlock, logs: Mapping[str, Array], ids: npt.NDArray[np.object_]
 ) -> pd.DataFrame:
-    before = np.searchsorted(responding, perturbed)
-    others = responding != perturbed[:, None]
-    logs = {arm: _log(values, floor) for arm, values in effects.items()}
-    reference = reference_of(effects)
-    columns: dict[str, Array] = {
-        "before": before.astype(np.float64), "responders": others.sum(axis=1).astype(np.float64)
-    }  # fmt: skip
-    compared = None if reference is None else _Compared(logs[reference], others)
+    """Measurements of a block's knock-outs, a row a knock-out and arm."""
+    before = np.searchsorted(block.responder_ranks, block.gene_ranks)
+    responding = block.responder_ranks != block.gene_ranks[:, None]
+    edit = edit_arm(logs)
+    reference = None if edit is None else _Reference(logs[edit], responding)
+    parts = []
     for arm, values in logs.items():
         sides = contrast(values, before)
-        columns[f"{arm}_superiority"] = sides.superiority
-        columns[f"{arm}_jump"] = sides.jump
-        columns[f"{arm}_change_point"] = sides.change_point
-        columns[f"{arm}_step"] = np.array(
-            [_step(row[keep], int(k)) for row, keep, k in zip(values, others, before, strict=True)]
+        rows = zip(values, responding, before, strict=True)
+        part = pd.DataFrame(
+            {
+                "cell": block.cell,
+                "gene_id": ids[block.perturbations],
+                "arm": arm,
+                "before": before,
+                "responders": responding.sum(axis=1),
+                "superiority": sides.superiority,
+                "jump": sides.jump,
+                "change_point": sides.change_point,
+                "step": [_step(row[others], int(k)) for row, others, k in rows],
+                "agreement": np.nan,
+                "shared_top": np.nan,
+            }
         )
-        if compared is not None and arm != reference:
-            columns[f"{arm}_agreement"], columns[f"{arm}_shared_top"] = compared.with_arm(values)
-    return pd.DataFrame(columns)
+        if reference is not None and arm != edit:
+            part["agreement"], part["shared_top"] = reference.compared(values)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
-class _Compared:
-    """Effects of the reference in a block, ranked once for all the arms compared with it."""
+class _Reference:
+    """Effects of the edit alone in a block, ranked once for all the arms compared with it."""
 
-    def __init__(self, logs: Array, others: npt.NDArray[np.bool_]) -> None:
-        self._others = others
-        self._kept = [row[keep] for row, keep in zip(logs, others, strict=True)]
-        self._ranks = [stats.rankdata(row) for row in self._kept]
-        self._tops = [_top(row) for row in self._kept]
+    def __init__(self, logs: Array, responding: npt.NDArray[np.bool_]) -> None:
+        self._responding = responding
+        effects = self._rows(logs)
+        self._ranks = [stats.rankdata(row) for row in effects]
+        self._tops = [_top(row) for row in effects]
 
-    def with_arm(self, logs: Array) -> tuple[Array, Array]:
+    def compared(self, logs: Array) -> tuple[list[float], list[float]]:
         """Spearman's correlation, and how many of the ten largest are the same."""
-        kept = [row[keep] for row, keep in zip(logs, self._others, strict=True)]
-        agreement = [spearman(a, b) for a, b in zip(kept, self._ranks, strict=True)]
+        effects = self._rows(logs)
+        agreement = [spearman(row, ranks) for row, ranks in zip(effects, self._ranks, strict=True)]
         shared = [
             float(len(_top(row) & top)) if len(row) >= 2 * _TOP else np.nan
-            for row, top in zip(kept, self._tops, strict=True)
+            for row, top in zip(effects, self._tops, strict=True)
         ]
-        return np.array(agreement), np.array(shared)
+        return agreement, shared
+
+    def _rows(self, logs: Array) -> list[Array]:
+        return [row[responding] for row, responding in zip(logs, self._responding, strict=True)]
 
 
 def _top(values: Array) -> set[int]:
@@ -260,13 +325,12 @@ def _step(logs: Array, before: int) -> float:
 
 
 def _add_to_heat(
-    sums: Array, edges: Array, logs: Array, perturbed: npt.NDArray[np.int32],
-    responding: npt.NDArray[np.int32],
-) -> None:  # fmt: skip
+    sums: Array, edges: Array, logs: Array, perturbed: Ranks, responding: Ranks
+) -> None:
     rows, columns = (
         np.eye(BINS)[np.clip(np.searchsorted(edges, ranks, side="right") - 1, 0, BINS - 1)]
         for ranks in (perturbed, responding)
     )
-    there = np.isfinite(logs)
-    sums[0] += rows.T @ np.where(there, logs, 0.0) @ columns
-    sums[1] += rows.T @ there @ columns
+    finite = np.isfinite(logs)
+    sums[0] += rows.T @ np.where(finite, logs, 0.0) @ columns
+    sums[1] += rows.T @ finite @ columns

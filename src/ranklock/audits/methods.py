@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ranklock.arms import ARMS
+from ranklock.arms import KNOCK_OUT_ARMS
 from ranklock.audits.comparison import RULE
 from ranklock.page import Formula, Paragraph, Table
 
@@ -17,7 +17,7 @@ def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
     arms
         Of the audit.
     drawn
-        Whether the knock-outs were drawn for it; otherwise they are those of a sweep.
+        Whether the knock-outs were drawn for it; otherwise they are those of a run.
     """
     return (
         Paragraph(
@@ -32,9 +32,9 @@ def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
                     text.replace("`", "")
                     for text in (
                         name,
-                        ARMS[name].edit.value,
-                        ARMS[name].positions.value,
-                        ARMS[name].isolates,
+                        KNOCK_OUT_ARMS[name].edit.value,
+                        KNOCK_OUT_ARMS[name].positions.value,
+                        KNOCK_OUT_ARMS[name].isolates,
                     )
                 )
                 for name in arms
@@ -49,8 +49,8 @@ def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
         Paragraph(
             "Artefact share: with embeddings b, h, s, d at baseline and under hold, shift and "
             "delete, and D = d − b, the Shapley value of the shift, as a part of the squared "
-            "movement, pooled over genes and knock-outs. It can leave 0 to 1 where removal and "
-            "shift pull against each other."
+            "movement, pooled over genes and knock-outs. It can leave 0 to 1 where edit and shift "
+            "pull against each other."
         ),
         Formula("φ_shift = ½[(s − b) + (d − h)]      share = Σ⟨φ_shift, D⟩ / Σ‖D‖²"),
         Paragraph(
@@ -74,7 +74,7 @@ def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
                 "taken of each, by random numbers that a gene keeps in all cells, so that genes "
                 "come up in several cells. "
                 if drawn
-                else "Knock-outs are all that the sweep holds. "
+                else "Knock-outs are all that the run holds. "
             )
             + "Means have 95% intervals from a variance clustered by cell and gene (Cameron, "
             "Gelbach and Miller, 2011) and Student's t, shares have Wilson's; with a single cell "

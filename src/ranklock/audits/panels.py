@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ranklock.audits.responses import BASELINES
 from ranklock.page import plain
 from ranklock.page.style import ARM_COLOURS
 from ranklock.statistics.intervals import Estimate
 
+Trace = dict[str, Any]
+
+_GAP = 0.04  # between panels, of the figure's width
 _MOST_POINTS = 2500  # of an arm in a scatter plot: more only weighs
-LOG = {"type": "log", "exponentformat": "power", "dtick": 1}
+_LOG = {"type": "log", "exponentformat": "power", "dtick": 1}
+_DOTTED = {"dash": "dot", "width": 1, "color": "#888888"}
 _BASELINE_COLOURS = dict(zip(BASELINES, ("#666666", "#aaaaaa"), strict=True))
 
 
@@ -23,59 +28,94 @@ def colour(name: str) -> str:
     return ARM_COLOURS.get(name) or _BASELINE_COLOURS.get(name, "#888888")
 
 
-def grid(panels: int, x: str, y: str, *, shared: bool = True) -> dict[str, Any]:
-    """Layout of panels side by side; their vertical axes share one scale, or each has its own."""
-    gap = 0.04
-    width = (1 - gap * (panels - 1)) / panels
+def panels(
+    names: Iterable[str],
+    x: str,
+    y: str,
+    traces: Callable[[str], Sequence[Trace]],
+    *,
+    shared: bool = True,
+    log: bool = False,
+) -> dict[str, Any]:
+    """``data`` and ``layout`` of panels side by side, one a name.
+
+    Parameters
+    ----------
+    names
+        Titles of the panels, an arm's name where there is one panel an arm.
+    x, y
+        Titles of the axes.
+    traces
+        Name → what is drawn in its panel.
+    shared
+        Whether the vertical axes share one scale.
+    log
+        Whether they are logarithmic.
+    """
+    titles = list(names)
+    width = (1 - _GAP * (len(titles) - 1)) / len(titles)
     # One title for all panels: on a phone each would cover the next.
-    title = {
-        "text": x, "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0,
-        "yshift": -30, "yanchor": "top", "font": {"size": 14},
-    }  # fmt: skip
+    annotations: list[dict[str, Any]] = [
+        {
+            "text": x, "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0,
+            "yshift": -30, "yanchor": "top", "font": {"size": 14},
+        }
+    ]  # fmt: skip
     layout: dict[str, Any] = {
-        "annotations": [title], "shapes": [], "margin": {"t": 40, "b": 60},
+        "annotations": annotations, "shapes": [], "margin": {"t": 40, "b": 60},
     }  # fmt: skip
-    for number in range(1, panels + 1):
+    data: list[Trace] = []
+    for number, title in enumerate(titles, start=1):
         suffix = "" if number == 1 else str(number)
-        start = (number - 1) * (width + gap)
+        start = (number - 1) * (width + _GAP)
         layout[f"xaxis{suffix}"] = {
             "domain": [start, start + width], "anchor": f"y{suffix}", "nticks": 3, "tickangle": 0,
             "zeroline": False,
         } | ({} if number == 1 else {"matches": "x"})  # fmt: skip
-        layout[f"yaxis{suffix}"] = {"anchor": f"x{suffix}"}
+        layout[f"yaxis{suffix}"] = {"anchor": f"x{suffix}"} | (_LOG if log else {})
         if number == 1:
             layout["yaxis"]["title"] = {"text": y}
         elif shared:
             layout[f"yaxis{suffix}"] |= {"matches": "y", "showticklabels": False}
-    return layout
+        annotations.append(
+            {
+                "text": title, "showarrow": False, "xref": "paper", "yref": "paper",
+                "x": start + width / 2, "y": 1.02, "xanchor": "center", "yanchor": "bottom",
+                "font": {"size": 13},
+            }
+        )  # fmt: skip
+        data += [{**trace, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}"} for trace in traces(title)]
+    return {"data": data, "layout": layout}
 
 
-def axes(number: int) -> dict[str, str]:
-    """Axes of a panel."""
-    suffix = "" if number == 1 else str(number)
-    return {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-
-
-def panel_title(number: int, panels: int, text: str) -> dict[str, Any]:
-    """Title above a panel."""
-    gap = 0.04
-    width = (1 - gap * (panels - 1)) / panels
+def points(arm: str, x: Any, y: Any, text: Sequence[str], hover: str) -> Trace:
+    """Points of one arm; ``hover`` is what is said of one, beside its text."""
     return {
-        "text": text, "showarrow": False, "xref": "paper", "yref": "paper",
-        "x": (number - 1) * (width + gap) + width / 2, "y": 1.02, "xanchor": "center",
-        "yanchor": "bottom", "font": {"size": 13},
+        "type": "scatter", "mode": "markers", "name": arm, "showlegend": False,
+        "x": np.asarray(x).tolist(), "y": numbers(y), "text": list(text),
+        "marker": {"size": 4, "color": colour(arm), "opacity": 0.85},
+        "hovertemplate": "%{text}" + hover + "<extra></extra>",
+    }  # fmt: skip
+
+
+def dotted(number: int, start: tuple[float, float], end: tuple[float, float]) -> dict[str, Any]:
+    """A dotted line in a panel; the first coordinate is along x, the second along y."""
+    suffix = "" if number == 1 else str(number)
+    return {
+        "type": "line", "xref": f"x{suffix}", "yref": f"y{suffix}", "x0": start[0],
+        "y0": start[1], "x1": end[0], "y1": end[1], "line": _DOTTED,
     }  # fmt: skip
 
 
 def bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
     """Values with their intervals as error bars."""
-    values = np.array([one.value for one in estimates])
+    values = np.array([estimate.value for estimate in estimates])
     return {
         "y": numbers(values),
         "error_y": {
             "type": "data", "symmetric": False, "thickness": 1,
-            "array": numbers([one.high - one.value for one in estimates]),
-            "arrayminus": numbers([one.value - one.low for one in estimates]),
+            "array": numbers([e.high - e.value for e in estimates]),
+            "arrayminus": numbers([e.value - e.low for e in estimates]),
         },
     }  # fmt: skip
 
@@ -87,15 +127,15 @@ def interval(estimate: Estimate) -> str:
     return f"{text} ({estimate.low:.0%} to {estimate.high:.0%})" if known else text
 
 
-def thinned(table: Any) -> Any:
+def thinned(table: pd.DataFrame) -> pd.DataFrame:
     """At most so many rows, evenly taken."""
     step = -(-len(table) // _MOST_POINTS)
     return table.iloc[:: max(step, 1)]
 
 
-def labels(genes: Any, cells: Any) -> list[str]:
-    """Gene and cell of each point, for the hover."""
-    return [f"{plain(str(g))}, {plain(str(c))}" for g, c in zip(genes, cells, strict=True)]
+def labels(rows: pd.DataFrame) -> list[str]:
+    """Gene and cell of each knock-out, for the hover."""
+    return [f"{plain(g)}, {plain(c)}" for g, c in zip(rows["gene"], rows["cell"], strict=True)]
 
 
 def numbers(values: Any) -> list[float | None]:

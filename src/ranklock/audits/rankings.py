@@ -8,12 +8,13 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ranklock.audits.measure import Measurements, reference_of
+from ranklock.audits.measure import Measurements
+from ranklock.run.fields import towards
+from ranklock.run.states import GOAL
 from ranklock.statistics.intervals import Estimate, mean_spearman, spearman
 from ranklock.statistics.variance import variance_shares
 
 TOPS = (10, 50, 100)
-GOAL = "towards_goal"
 _SHOWN = 10
 
 
@@ -49,8 +50,8 @@ class Mover:
     gene: str
     gene_id: str
     mean_rank: float
-    place_under_delete: int
-    place_under_reference: int
+    place_under_whole: int
+    place_under_edit: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Ranking:
     agreements
         Of every pair of arms.
     rise, fall
-        Genes whose place improves or worsens most from ``delete`` to ``hold``.
+        Genes whose place improves or worsens most from what people run today to the edit alone.
     """
 
     what: str
@@ -94,87 +95,76 @@ class RankingsAnswer:
 
 def answer_rankings(measured: Measurements) -> RankingsAnswer | None:
     """Cell shifts against rank, and between arms; None where cell shifts were not read."""
-    table = measured.by_rank
-    arms = [arm for arm in measured.arms if f"{arm}_cell_shift" in table]
-    if not arms:
+    if "cosine_distance" not in measured.table:
         return None
-    with_goal = [arm for arm in arms if f"{arm}_{GOAL}" in table]
+    goal = towards(GOAL)
     return RankingsAnswer(
-        _ranking(table, arms, "cell_shift", "cell shift", signed=False),
-        _ranking(table, with_goal, GOAL, "shift towards the goal", signed=True)
-        if with_goal
+        _ranking(measured, "cosine_distance", "cell shift", signed=False),
+        _ranking(measured, goal, "shift towards the goal", signed=True)
+        if goal in measured.table
         else None,
     )
 
 
-def _ranking(
-    table: pd.DataFrame, arms: list[str], column: str, what: str, *, signed: bool
-) -> Ranking:
-    ranks, cells = table["gene_rank"], table["cell"].astype(str)
-    means = table.groupby("gene_id", observed=True)[[f"{arm}_{column}" for arm in arms]].mean()
-    means = means.set_axis(arms, axis=1)
-    reference = reference_of(arms)
-    compares = "delete" in arms and reference is not None
-    rise, fall = _movers(table, means, str(reference)) if compares else ([], [])
+def _ranking(measured: Measurements, column: str, what: str, *, signed: bool) -> Ranking:
+    arms = {arm: measured.drawn(arm) for arm in measured.arms}
+    shifts = measured.beside(column)
+    tasks = measured.tasks.loc[shifts.index]
+    means = shifts.groupby(tasks["gene_id"]).mean()
+    rise: list[Mover] = []
+    fall: list[Mover] = []
+    if measured.whole is not None and measured.edit is not None:
+        rise, fall = _movers(tasks, means[measured.whole], means[measured.edit])
     return Ranking(
         what,
-        {arm: mean_spearman(table[f"{arm}_{column}"], ranks, cells) for arm in arms},
-        {arm: _explained(table, f"{arm}_{column}") for arm in arms},
-        {arm: mean_spearman(table[f"{arm}_{column}"].abs(), ranks, cells) for arm in arms}
+        {arm: mean_spearman(r[column], r["gene_rank"], r["cell"]) for arm, r in arms.items()},
+        {arm: _explained(rows, column) for arm, rows in arms.items()},
+        {arm: mean_spearman(r[column].abs(), r["gene_rank"], r["cell"]) for arm, r in arms.items()}
         if signed
         else None,
-        [_agreement(table, means, column, *pair) for pair in combinations(arms, 2)],
+        [_agreement(shifts, means, tasks["cell"], pair) for pair in combinations(measured.arms, 2)],
         rise,
         fall,
     )
 
 
-def _explained(table: pd.DataFrame, column: str) -> Estimate:
-    size = table[column].abs()
-    shares = variance_shares(
-        np.log10(size.where(size > 0)), table["relative_rank"], table["gene_id"].astype(str),
-        table["cell"].astype(str),
-    )  # fmt: skip
-    return shares.shares["rank"]
+def _explained(rows: pd.DataFrame, column: str) -> Estimate:
+    size = rows[column].abs()
+    logs = np.log10(size.where(size > 0))
+    variance = variance_shares(logs, rows["relative_rank"], rows["gene_id"], rows["cell"])
+    return variance.shares["rank"]
 
 
 def _agreement(
-    table: pd.DataFrame, means: pd.DataFrame, column: str, one: str, other: str
+    shifts: pd.DataFrame, means: pd.DataFrame, cells: pd.Series, arms: tuple[str, str]
 ) -> Agreement:
-    both = means[[one, other]].dropna()
+    first, second = arms
+    ranked = means[[first, second]].dropna()
     overlap = {}
     for size in TOPS:
-        if len(both) >= 2 * size:
-            tops = [set(both[arm].nlargest(size).index) for arm in (one, other)]
-            overlap[str(size)] = (len(tops[0] & tops[1]) / size, size / len(both))
+        if len(ranked) >= 2 * size:
+            tops = [set(ranked[arm].nlargest(size).index) for arm in arms]
+            overlap[str(size)] = (len(tops[0] & tops[1]) / size, size / len(ranked))
     return Agreement(
-        (one, other),
-        len(both),
-        spearman(both[one], both[other]),
-        mean_spearman(
-            table[f"{one}_{column}"], table[f"{other}_{column}"], table["cell"].astype(str)
-        ),
+        arms,
+        len(ranked),
+        spearman(ranked[first], ranked[second]),
+        mean_spearman(shifts[first], shifts[second], cells),
         overlap,
     )
 
 
 def _movers(
-    table: pd.DataFrame, means: pd.DataFrame, reference: str
+    tasks: pd.DataFrame, under_whole: pd.Series, under_edit: pd.Series
 ) -> tuple[list[Mover], list[Mover]]:
-    both = means[["delete", reference]].dropna()
-    places = both.rank(ascending=False, method="first").astype(int)
-    change = (places["delete"] - places[reference]).sort_values(kind="stable")
-    grouped = table.groupby("gene_id", observed=True)
-    names, ranks = grouped["gene"].first().astype(str), grouped["gene_rank"].mean()
+    means = pd.DataFrame({"whole": under_whole, "edit": under_edit}).dropna()
+    places = means.rank(ascending=False, method="first").astype(int)
+    change = (places["whole"] - places["edit"]).sort_values(kind="stable")
+    grouped = tasks.groupby("gene_id")
+    symbols, ranks = grouped["gene"].first(), grouped["gene_rank"].mean()
 
     def movers(ids: pd.Index) -> list[Mover]:
-        return [
-            Mover(
-                names[i], str(i), float(ranks[i]), int(places.loc[i, "delete"]),
-                int(places.loc[i, reference]),
-            )
-            for i in ids
-        ]  # fmt: skip
+        return [Mover(symbols[i], str(i), float(ranks[i]), *map(int, places.loc[i])) for i in ids]
 
     rising, falling = change[change > 0], change[change < 0]
     return movers(rising.index[::-1][:_SHOWN]), movers(falling.index[:_SHOWN])

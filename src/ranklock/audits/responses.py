@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ranklock.run.old_store import CellLayout
-from ranklock.run.old_sweep_result import Sweep
+from ranklock.run.run import EffectBlock
 
 Array = npt.NDArray[np.float64]
 DISTANCE, COEXPRESSION = "rank distance", "co-expression"
@@ -19,8 +19,35 @@ FEWEST_CELLS = 8  # for a correlation over cells to say anything
 
 
 @dataclass(eq=False)
+class Response:
+    """How genes respond to one regulator: sums over the cells it was knocked out of.
+
+    Attributes
+    ----------
+    places
+        Each gene's place among the effects, shape (arms, genes).
+    distances, ranks, counts
+        Distance in rank from the regulator, the responder's own relative rank, and number of
+        cells, shape (genes,).
+    regulator_ranks
+        The regulator's relative rank.
+    """
+
+    places: Array
+    distances: Array
+    ranks: Array
+    counts: Array
+    regulator_ranks: float = 0.0
+
+    @property
+    def mean_rank(self) -> float:
+        """Relative rank of the regulator, averaged over the cells it was knocked out of."""
+        return float(self.regulator_ranks / max(self.counts.max(), 1.0))
+
+
+@dataclass(eq=False)
 class Responses:
-    """Sums over cells, filled block by block.
+    """Responses to the regulators of a network, filled block by block.
 
     Attributes
     ----------
@@ -30,80 +57,64 @@ class Responses:
         Tokens of the regulators.
     arms
         Names of the arms.
-    places
-        Source → sum over cells of each gene's place among the effects, shape (arms, genes).
-    distances, ranks, counts
-        Source → sums of the distance in rank and of the responder's own relative rank, and number
-        of cells, shape (genes,).
+    of
+        Regulator → how genes respond to it.
     expression
-        Cell → relative expression rank of each gene: 1 for the highest, 0 where it is absent.
-    own_ranks
-        Source → sum over cells of its own relative rank.
+        Row of a cell → relative expression rank of each gene: 1 for the highest, 0 where it is
+        absent.
     """
 
     genes: npt.NDArray[np.int64]
     sources: tuple[int, ...]
     arms: tuple[str, ...]
-    places: dict[int, Array]
-    distances: dict[int, Array]
-    ranks: dict[int, Array]
-    counts: dict[int, Array]
-    expression: dict[int, npt.NDArray[np.float32]]
-    own_ranks: dict[int, float] = field(default_factory=dict)
+    of: dict[int, Response] = field(default_factory=dict)
+    expression: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, sweep: Sweep, sources: Sequence[int]) -> Responses:
-        """Responses of a sweep, before any is added."""
-        return cls(sweep.genes.index.to_numpy(np.int64), tuple(sources), sweep.arms, {}, {}, {}, {},
-                   {})  # fmt: skip
+    def empty(
+        cls, genes: npt.ArrayLike, sources: Sequence[int], arms: tuple[str, ...]
+    ) -> Responses:
+        """Responses of some genes, before any is added."""
+        return cls(np.sort(np.asarray(genes, dtype=np.int64)), tuple(sources), arms)
 
-    def add(
-        self, layout: CellLayout, rows: slice, effects: Mapping[str, npt.NDArray[np.float32]]
-    ) -> None:
+    def add(self, block: EffectBlock) -> None:
         """Add the knock-outs of a block that are regulators."""
-        columns = np.searchsorted(self.genes, layout.responders)
-        if layout.index not in self.expression:
-            row = np.zeros(len(self.genes), np.float32)
-            row[columns] = 1 - layout.responder_ranks / max(layout.genes_in_cell, 1)
-            self.expression[layout.index] = row
-        knocked_out, perturbed = layout.knocked_out[rows], layout.knocked_out_ranks[rows]
-        size = len(self.genes)
-        for k in np.flatnonzero(np.isin(knocked_out, self.sources)):
-            source = int(knocked_out[k])
-            if source not in self.counts:
-                self.places[source] = np.zeros((len(self.arms), size))
-                self.distances[source], self.ranks[source], self.counts[source] = np.zeros(
-                    (3, size)
-                )
-            there = np.isfinite(effects[self.arms[0]][k])
-            kept = columns[there]
-            for row_of_arm, arm in zip(self.places[source], self.arms, strict=True):
-                row_of_arm[kept] += stats.rankdata(effects[arm][k][there]) / max(there.sum(), 1)
-            ranks = layout.responder_ranks[there]
-            self.distances[source][kept] += np.abs(ranks - perturbed[k])
-            self.ranks[source][kept] += ranks / max(layout.genes_in_cell - 1, 1)
-            self.counts[source][kept] += 1
-            relative = float(perturbed[k]) / max(layout.genes_in_cell - 1, 1)
-            self.own_ranks[source] = self.own_ranks.get(source, 0.0) + relative
+        columns = np.searchsorted(self.genes, block.responders)
+        if block.row not in self.expression:
+            levels = np.zeros(len(self.genes), np.float32)
+            levels[columns] = 1 - block.responder_ranks / max(block.genes_in_cell, 1)
+            self.expression[block.row] = levels
+        last = max(block.genes_in_cell - 1, 1)
+        for k in np.flatnonzero(np.isin(block.genes, self.sources)):
+            response = self._response(int(block.genes[k]))
+            responding = np.isfinite(block.distances[self.arms[0]][k])
+            genes, ranks = columns[responding], block.responder_ranks[responding]
+            for places, arm in zip(response.places, self.arms, strict=True):
+                effects = block.distances[arm][k][responding]
+                places[genes] += stats.rankdata(effects) / max(len(genes), 1)
+            response.distances[genes] += np.abs(ranks - block.gene_ranks[k])
+            response.ranks[genes] += ranks / last
+            response.counts[genes] += 1
+            response.regulator_ranks += float(block.gene_ranks[k]) / last
 
-    def mean_rank(self, source: int) -> float:
-        """Relative rank of a regulator, averaged over the cells it was knocked out of."""
-        return float(self.own_ranks[source] / max(self.counts[source].max(), 1.0))
+    def _response(self, source: int) -> Response:
+        if source not in self.of:
+            places = np.zeros((len(self.arms), len(self.genes)))
+            self.of[source] = Response(places, *np.zeros((3, len(self.genes))))
+        return self.of[source]
 
     def coexpression(self, source: int) -> Array | None:
         """|Spearman| of every gene with a regulator over the cells; None with too few cells."""
         if len(self.expression) < FEWEST_CELLS:
             return None
-        ranked = self._ranked_expression
-        own = ranked[:, int(np.searchsorted(self.genes, source))]
-        norms = np.sqrt((ranked**2).sum(axis=0) * (own**2).sum())
+        levels = self._ranked_expression
+        regulator = levels[:, int(np.searchsorted(self.genes, source))]
+        norms = np.sqrt((levels**2).sum(axis=0) * (regulator**2).sum())
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.nan_to_num(np.abs(own @ ranked / norms)))
+            return np.asarray(np.nan_to_num(np.abs(regulator @ levels / norms)))
 
-    @property
+    @cached_property
     def _ranked_expression(self) -> Array:
-        if not hasattr(self, "_centred"):
-            whole = np.stack([self.expression[cell] for cell in sorted(self.expression)])
-            ranked = stats.rankdata(whole, axis=0)
-            self._centred: Array = ranked - ranked.mean(axis=0)
-        return self._centred
+        levels = np.stack([self.expression[row] for row in sorted(self.expression)])
+        ranked = stats.rankdata(levels, axis=0)
+        return np.asarray(ranked - ranked.mean(axis=0))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ranklock.cells import Cells
 from ranklock.models import Model
-from ranklock.run.old_plan import shown_genes
+from ranklock.run.plan import shown_genes
 
 FEWEST = 24  # knock-outs in a cell, before fewer cells are taken
 
@@ -42,8 +42,8 @@ class Sample:
     def ranks(self) -> tuple[tuple[int, ...], ...]:
         """All ranks that are perturbed in each cell, ascending."""
         return tuple(
-            tuple(sorted({*one, *other}))
-            for one, other in zip(self.by_rank, self.for_network, strict=True)
+            tuple(sorted({*by_rank, *for_network}))
+            for by_rank, for_network in zip(self.by_rank, self.for_network, strict=True)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +61,13 @@ class Sample:
 
 
 def draw_sample(
-    cells: Cells, model: Model, knockouts: int, *, sources: Collection[int] = (), seed: int = 0
+    cells: Cells,
+    model: Model,
+    knockouts: int,
+    *,
+    rows: Collection[int] | None = None,
+    sources: Collection[int] = (),
+    seed: int = 0,
 ) -> Sample:
     """Draw knock-outs that cover the ranks of each cell evenly.
 
@@ -74,6 +80,8 @@ def draw_sample(
     knockouts
         How many to draw, about. Cells are left out, at random, where each would get fewer than
         ``FEWEST``.
+    rows
+        Rows of the cells to draw from; all by default.
     sources
         Tokens of a network's regulators: half of a cell's knock-outs are theirs, as far as it has
         them.
@@ -90,23 +98,24 @@ def draw_sample(
     """
     generator = np.random.default_rng(seed)
     number_of = generator.random(cells.vocabulary.largest_token + 1)
-    lengths = np.array([shown_genes(cells, cell, model) for cell in range(len(cells))])
-    able = np.flatnonzero(lengths >= 2)
+    candidates = np.arange(len(cells)) if rows is None else np.sort(list(rows))
+    lengths = {int(row): shown_genes(cells, int(row), model) for row in candidates}
+    able = np.array([row for row, length in lengths.items() if length >= 2], dtype=int)
     wanted = int(np.clip(knockouts // FEWEST, 1, max(len(able), 1)))
-    chosen = np.sort(generator.permutation(able)[:wanted])
+    chosen = np.sort(generator.permutation(able)[:wanted]).tolist()
     # What short cells cannot use goes to the longer ones.
     shares, left = {}, max(knockouts, 1)
-    for place, cell in enumerate(sorted(chosen.tolist(), key=lambda cell: (lengths[cell], cell))):
-        shares[cell] = int(min(lengths[cell], max(left // (len(chosen) - place), 1)))
-        left -= shares[cell]
+    for place, row in enumerate(sorted(chosen, key=lambda row: (lengths[row], row))):
+        shares[row] = int(min(lengths[row], max(left // (len(chosen) - place), 1)))
+        left -= shares[row]
     by_rank, for_network = [], []
-    for cell in chosen.tolist():
-        tokens = cells.ranked[cell][: lengths[cell]]
+    for row in chosen:
+        tokens = cells.ranked[row][: lengths[row]]
         numbers = number_of[tokens]
         regulators = np.flatnonzero(np.isin(tokens, list(sources)))
-        extra = regulators[np.argsort(numbers[regulators])][: shares[cell] // 2]
-        stretches = np.array_split(np.arange(len(tokens)), max(shares[cell] - len(extra), 1))
+        extra = regulators[np.argsort(numbers[regulators])][: shares[row] // 2]
+        stretches = np.array_split(np.arange(len(tokens)), max(shares[row] - len(extra), 1))
         drawn = {int(part[numbers[part].argmin()]) for part in stretches if len(part)}
         by_rank.append(tuple(sorted(drawn)))
         for_network.append(tuple(sorted(set(extra.tolist()) - drawn)))
-    return Sample(tuple(chosen.tolist()), tuple(by_rank), tuple(for_network))
+    return Sample(tuple(chosen), tuple(by_rank), tuple(for_network))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from ranklock.audits.measure import Measurements
 from ranklock.statistics.change_point import LEAST
 from ranklock.statistics.intervals import Estimate, mean_interval, mean_test, share_interval
-from ranklock.statistics.significance import false_discovery_rates
+from ranklock.statistics.significance import FALSE_DISCOVERIES, false_discovery_rates
 
 SMALL, MEDIUM, LARGE = 0.56, 0.64, 0.71
 """Bounds of Vargha and Delaney's A (Journal of Educational and Behavioral Statistics 25, 2000)."""
@@ -18,7 +18,6 @@ SMALL, MEDIUM, LARGE = 0.56, 0.64, 0.71
 REGIONS = 10
 MEASURED = ("step", "jump")
 NEAR_RANK = 0.01  # of a cell's genes: how near the change point must lie, and at least 2
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,11 @@ class Region:
     difference: Estimate
     q: float
 
+    @property
+    def differs(self) -> bool:
+        """Whether it differs from elsewhere, at a false-discovery rate of 5 %."""
+        return self.q <= FALSE_DISCOVERIES
+
 
 @dataclass(frozen=True)
 class StepAnswer:
@@ -84,34 +88,34 @@ class StepAnswer:
 
 def answer_step(measured: Measurements) -> StepAnswer | None:
     """The step under each arm and along the ranks; None where effects were not read."""
-    table = measured.by_rank
-    arms = [arm for arm in measured.arms if f"{arm}_superiority" in table]
-    if not arms:
+    if "superiority" not in measured.table:
         return None
-    near_end = int(table[f"{arms[0]}_superiority"].isna().sum())
+    rows = {arm: measured.drawn(arm) for arm in measured.arms}
+    first = rows[measured.arms[0]]
     return StepAnswer(
-        {arm: _of_arm(table, arm) for arm in arms},
-        [region for arm in arms for what in MEASURED for region in _regions(table, arm, what)],
-        len(table),
-        near_end,
-    )
+        {arm: _of_arm(part) for arm, part in rows.items()},
+        [region for arm, part in rows.items() for what in MEASURED
+         for region in _regions(part, arm, what)],
+        len(first),
+        int(first["superiority"].isna().sum()),
+    )  # fmt: skip
 
 
-def _of_arm(table: pd.DataFrame, arm: str) -> ArmStep:
-    cells, genes = table["cell"].astype(str), table["gene_id"].astype(str)
-    superiority = mean_interval(table[f"{arm}_superiority"], cells, genes).clipped(0.0, 1.0)
-    tested = table[f"{arm}_superiority"].notna()
-    off = (table[f"{arm}_change_point"] - table["before"]).abs()[tested]
-    responders = table["responders"][tested]
-    tolerance = np.maximum(2, (NEAR_RANK * responders).round())
+def _of_arm(rows: pd.DataFrame) -> ArmStep:
+    superiority = mean_interval(rows["superiority"], rows["cell"], rows["gene_id"])
+    superiority = superiority.clipped(0.0, 1.0)
+    tested = rows[rows["superiority"].notna()]
+    off = (tested["change_point"] - tested["before"]).abs()
+    tolerance = np.maximum(2, (NEAR_RANK * tested["responders"]).round())
     # A change point that is nowhere (all effects the same) is not at the rank.
     near = (off <= tolerance).astype(float)
-    chance = ((2 * tolerance + 1) / (responders - 2 * LEAST + 1).clip(lower=1)).clip(upper=1)
+    places = (tested["responders"] - 2 * LEAST + 1).clip(lower=1)
+    chance = ((2 * tolerance + 1) / places).clip(upper=1)
     return ArmStep(
         superiority,
-        mean_interval(table[f"{arm}_step"], cells, genes),
-        mean_interval(table[f"{arm}_jump"], cells, genes),
-        share_interval(near, cells[tested], genes[tested]),
+        mean_interval(rows["step"], rows["cell"], rows["gene_id"]),
+        mean_interval(rows["jump"], rows["cell"], rows["gene_id"]),
+        share_interval(near, tested["cell"], tested["gene_id"]),
         float((off == 0).mean()) if len(off) else np.nan,
         float(chance.mean()) if len(off) else np.nan,
         size_of(superiority),
@@ -130,32 +134,21 @@ def size_of(superiority: Estimate) -> str:
     return "none"
 
 
-def _regions(table: pd.DataFrame, arm: str, what: str) -> list[Region]:
+def _regions(rows: pd.DataFrame, arm: str, what: str) -> list[Region]:
     """Steps or jumps by tenths of the ranks, each against the rest of the same cells."""
-    part = table[table[f"{arm}_{what}"].notna()]
-    values = part[f"{arm}_{what}"].to_numpy()
-    cells, genes = part["cell"].astype(str).to_numpy(), part["gene_id"].astype(str).to_numpy()
-    tenth = np.minimum((part["relative_rank"].to_numpy() * REGIONS).astype(int), REGIONS - 1)
-    found, p_values = [], []
+    rows = rows[rows[what].notna()]
+    tenth = (rows["relative_rank"] * REGIONS).astype(int).clip(upper=REGIONS - 1)
+    regions, p_values = [], []
     for number in range(REGIONS):
-        inside = tenth == number
-        elsewhere = pd.Series(values[~inside]).groupby(cells[~inside]).mean()
-        difference, p = mean_test(
-            values[inside] - elsewhere.reindex(cells[inside]).to_numpy(), cells[inside],
-            genes[inside],
-        )  # fmt: skip
+        inside, outside = rows[tenth == number], rows[tenth != number]
+        elsewhere = outside.groupby("cell")[what].mean().reindex(inside["cell"]).to_numpy()
+        difference, p = mean_test(inside[what] - elsewhere, inside["cell"], inside["gene_id"])
+        mean = mean_interval(inside[what], inside["cell"], inside["gene_id"])
         first, last = number / REGIONS, (number + 1) / REGIONS
-        name = "top tenth" if not number else f"{first:.0%} to {last:.0%}"
-        if number == REGIONS - 1:
-            name = "bottom tenth"
-        found.append(
-            Region(
-                arm, what,name, first, last, int(inside.sum()),
-                mean_interval(values[inside], cells[inside], genes[inside]), difference, np.nan,
-            )
-        )  # fmt: skip
+        name = {0: "top tenth", REGIONS - 1: "bottom tenth"}.get(
+            number, f"{first:.0%} to {last:.0%}"
+        )
+        regions.append(Region(arm, what, name, first, last, len(inside), mean, difference, np.nan))
         p_values.append(p)
     q_values = false_discovery_rates(p_values)
-    return [
-        Region(**{**vars(region), "q": float(q)}) for region, q in zip(found, q_values, strict=True)
-    ]
+    return [replace(region, q=float(q)) for region, q in zip(regions, q_values, strict=True)]

@@ -15,15 +15,16 @@ def tables_of(measured: Measurements, answers: Answers) -> dict[str, pd.DataFram
 
     Returns
     -------
-    ``knockouts`` (one row a knock-out in a cell), and as far as the questions were answered
-    ``genes`` (one row a knocked-out gene), ``regions`` (arm × tenth of the ranks), ``heat`` (arm ×
-    perturbed rank × responder rank), ``links`` (regulator × score).
+    ``knockouts`` (one row a knock-out in a cell and arm), and as far as the questions were
+    answered ``genes`` (one row a knocked-out gene), ``gene_means`` (gene × arm), ``regions`` (arm
+    × tenth of the ranks), ``heat`` (arm × perturbed rank × responder rank), ``links`` (regulator ×
+    score).
     """
-    found = {"knockouts": measured.knockouts}
+    tables = {"knockouts": measured.table}
     if answers.genes is not None:
-        found["genes"] = answers.genes.table
+        tables |= {"genes": answers.genes.table, "gene_means": answers.genes.means}
     if answers.step is not None:
-        found["regions"] = pd.DataFrame(
+        tables["regions"] = pd.DataFrame(
             [
                 {
                     "arm": region.arm, "what": region.what, "region": region.name,
@@ -35,12 +36,12 @@ def tables_of(measured: Measurements, answers: Answers) -> dict[str, pd.DataFram
             ]
         )  # fmt: skip
     if measured.heat:
-        found["heat"] = pd.concat(
+        tables["heat"] = pd.concat(
             [_tidy(arm, heat) for arm, heat in measured.heat.items()], ignore_index=True
         )
     if answers.links is not None:
-        found["links"] = answers.links.table
-    return found
+        tables["links"] = answers.links.table
+    return tables
 
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:

@@ -19,8 +19,8 @@ def describe_sample(
     Parameters
     ----------
     sample
-        ``cells`` and ``cells_given``, and whatever else is known of it; ``unfinished`` where a
-        sweep was.
+        ``cells`` and ``cells_given``, and whatever else is known of it; ``unfinished`` and
+        ``other_kinds`` of a run that was there.
     measured, answers
         Of the audit.
 
@@ -29,8 +29,8 @@ def describe_sample(
     The sample, with ``knockouts``, ``to_cover_the_ranks`` (those that were drawn for that),
     ``genes`` and ``uncertain``, a list of sentences.
     """
-    table = measured.knockouts
-    genes = table.groupby("gene_id", observed=True)["cell"].nunique()
+    table = measured.tasks
+    genes = table.groupby("gene_id")["cell"].nunique()
     uncertain = []
     cells = int(sample["cells"])
     if cells == 1:
@@ -61,7 +61,12 @@ def describe_sample(
             f"{table['relative_rank'].max():.0%} of the cells alone; the answers hold for those."
         )
     if sample.get("unfinished"):
-        uncertain.append("The sweep is not finished: what is there was audited.")
+        uncertain.append("The run is not finished: what is there was audited.")
+    if sample.get("other_kinds"):
+        uncertain.append(
+            f"The run also holds {', '.join(sample['other_kinds'])}, which was not audited: the "
+            "questions are of knock-outs."
+        )
     rare = float((genes < 3).mean())
     if rare > 0:
         uncertain.append(
@@ -70,7 +75,8 @@ def describe_sample(
         )
     step = answers.step
     if step is not None:
-        widths = [(one.superiority.high - one.superiority.low) / 2 for one in step.arms.values()]
+        intervals = [arm.superiority for arm in step.arms.values()]
+        widths = [(interval.high - interval.low) / 2 for interval in intervals]
         if np.isfinite(widths).any():
             uncertain.append(
                 "The probability that a gene after the rank moves further is known to ±"

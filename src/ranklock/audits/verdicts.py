@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ranklock.arms import edit_arm, whole_arm
 from ranklock.audits.comparison import STILL_RANKED, ComparisonAnswer
 from ranklock.audits.genes import GenesAnswer
 from ranklock.audits.links import LinksAnswer
-from ranklock.audits.measure import reference_of
-from ranklock.audits.rankings import RankingsAnswer
+from ranklock.audits.measure import edit_arms
+from ranklock.audits.rankings import Ranking, RankingsAnswer
 from ranklock.audits.responses import BASELINES
-from ranklock.audits.step import SIGNIFICANT, StepAnswer
+from ranklock.audits.step import StepAnswer
 from ranklock.statistics.intervals import Estimate
+from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 
 @dataclass(frozen=True)
@@ -51,26 +53,26 @@ def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Verdict:
     """Question 1."""
     if step is None:
         return Verdict("step", "Not answered: effects on genes were not read.", "", "unknown")
-    name = "delete" if "delete" in step.arms else next(iter(step.arms))
-    one, share = step.arms[name], arms.arms[name].artefact_share
-    if not np.isfinite(one.superiority.value):
+    name = whole_arm(step.arms) or next(iter(step.arms))
+    arm, share = step.arms[name], arms.arms[name].artefact_share
+    if not np.isfinite(arm.superiority.value):
         why = "no knock-out has five responders on either side"
         return Verdict("step", f"Not answered: {why}.", "", "unknown")
-    found = arms.arms[name].has_step
-    verb = {True: "Yes", False: "No", None: "Not certain"}[found]
+    has_step = arms.arms[name].has_step
+    verb = {True: "Yes", False: "No", None: "Not certain"}[has_step]
     sentence = (
         f"{verb}. Under {name}, a gene below the knocked-out one moves further than a gene above "
-        f"it with probability {shown(one.superiority)}; the median effect is "
-        f"{_factor(one.step.value)}. Effects jump {_factor(one.jump.value)} at the rank, and the "
-        f"largest jump is there in {one.located.value:.0%} of knock-outs "
-        f"({one.located_by_chance:.0%} by chance)."
+        f"it with probability {shown(arm.superiority)}; the median effect is "
+        f"{_factor(arm.step.value)}. Effects jump {_factor(arm.jump.value)} at the rank, and the "
+        f"largest jump is there in {arm.located.value:.0%} of knock-outs "
+        f"({arm.located_by_chance:.0%} by chance)."
     )
-    if found:
+    if has_step:
         sentence += f" {_where(step, name)}"
     if np.isfinite(share.value):
         sentence += f" {shown(share, '.1%')} of the squared movement is rank shift."
-    tone = {True: "bad", False: "good", None: "unknown"}[found]
-    return Verdict("step", sentence, f"P = {one.superiority.value:.2f}", tone)
+    tone = {True: "bad", False: "good", None: "unknown"}[has_step]
+    return Verdict("step", sentence, f"P = {arm.superiority.value:.2f}", tone)
 
 
 def _where(step: StepAnswer, arm: str) -> str:
@@ -80,11 +82,10 @@ def _where(step: StepAnswer, arm: str) -> str:
     if len(tested) < len(regions):
         empty = len(regions) - len(tested)
         return f"{empty} of {len(regions)} tenths of the ranks hold too few knock-outs to be told."
-    odd = [r for r in tested if r.q <= 0.05]
     parts = []
     for word, sign in (("larger", 1), ("smaller", -1)):
         stretches: list[list[float]] = []
-        for region in (r for r in odd if r.difference.value * sign > 0):
+        for region in (r for r in tested if r.differs and r.difference.value * sign > 0):
             if stretches and np.isclose(stretches[-1][1], region.first):
                 stretches[-1][1] = region.last
             else:
@@ -92,8 +93,8 @@ def _where(step: StepAnswer, arm: str) -> str:
         if stretches:
             named = ", ".join(f"{first:.0%} to {last:.0%}" for first, last in stretches)
             parts.append(f"{word} at ranks {named} of the cell")
-    there = sum(r.mean.low > 0 for r in regions)
-    where = f"It is there (jump above zero) in {there} of {len(regions)} tenths of the ranks"
+    tenths = sum(r.mean.low > 0 for r in regions)
+    where = f"It is there (jump above zero) in {tenths} of {len(regions)} tenths of the ranks"
     if not parts:
         return f"{where}, and no tenth differs from the others detectably."
     return f"{where}, {' and '.join(parts)} (false-discovery rate 5%)."
@@ -110,12 +111,11 @@ def on_genes(genes: GenesAnswer | None) -> Verdict:
     """Question 2."""
     if genes is None:
         return Verdict("genes", "Not answered: effects on genes were not read.", "", "unknown")
-    shares = genes.variance.get(genes.measured)
-    if shares is None or not np.isfinite(shares.shares["rank"].value):
-        why = shares.note if shares else "Too few knock-outs."
-        return Verdict("genes", f"Not answered. {why}", "", "unknown")
+    shares = genes.variance[genes.measured]
+    if not np.isfinite(shares.shares["rank"].value):
+        return Verdict("genes", f"Not answered. {shares.note}", "", "unknown")
     rank, gene = shares.shares["rank"], shares.shares["gene"]
-    split = f"rank explains {rank.value:.0%} of the variance of the {genes_measure(genes)}"
+    split = f"rank explains {rank.value:.0%} of the variance of the {genes.measured}"
     begin, tone = "", "unknown"
     if np.isfinite(gene.value):
         split += f", the gene {gene.value:.0%}, the cell {shares.shares['cell'].value:.0%}"
@@ -136,18 +136,12 @@ def on_genes(genes: GenesAnswer | None) -> Verdict:
     return Verdict("genes", sentence, f"rank {rank.value:.0%}", tone)
 
 
-def genes_measure(genes: GenesAnswer) -> str:
-    """What genes were tested on, in words."""
-    arm = genes.measured.removesuffix("_step")
-    return f"step under {arm}"
-
-
 def on_rankings(rankings: RankingsAnswer | None) -> Verdict:
     """Question 3."""
     if rankings is None:
         return Verdict("rankings", "Not answered: cell shifts were not read.", "", "unknown")
     against = rankings.cell_shift.against_rank
-    name = "delete" if "delete" in against else next(iter(against))
+    name = whole_arm(against) or next(iter(against))
     rho = against[name]
     if not np.isfinite(rho.value):
         return Verdict("rankings", "Not answered: too few knock-outs in a cell.", "", "unknown")
@@ -155,25 +149,28 @@ def on_rankings(rankings: RankingsAnswer | None) -> Verdict:
         f"Under {name}, the cell shift goes with the knocked-out gene's rank at Spearman "
         f"{shown(rho, '+.2f')}"
     )
-    reference = reference_of(against)
-    if reference is not None and name != reference:
-        sentence += f", under {reference} at {against[reference].value:+.2f}"
-        pair = next(
-            (a for a in rankings.cell_shift.agreements if set(a.arms) == {name, reference}), None
-        )
-        if pair is not None and np.isfinite(pair.pooled):
-            sentence += (
-                f"; the two rank {pair.genes} knock-outs with a correlation of {pair.pooled:.2f}"
-            )
-            if pair.overlap:
-                size = max(pair.overlap, key=int)
-                share, chance = pair.overlap[size]
-                sentence += f" and share {share:.0%} of their top {size} ({chance:.0%} by chance)"
+    edit = edit_arm(against)
+    if edit is not None and name != edit:
+        sentence += f", under {edit} at {against[edit].value:+.2f}"
+        sentence += _agreement(rankings.cell_shift, {name, edit})
     sentence += "."
     if rankings.goal is not None:
         towards = [f"{a} {e.value:+.2f}" for a, e in rankings.goal.against_rank.items()]
         sentence += f" The shift towards the goal goes with rank at {', '.join(towards)}."
     return Verdict("rankings", sentence, f"ρ {rho.value:+.2f}", _tone_of_correlation(rho))
+
+
+def _agreement(ranking: Ranking, arms: set[str]) -> str:
+    """How alike two arms rank the knock-outs; empty where that is not known."""
+    pair = next((a for a in ranking.agreements if set(a.arms) == arms), None)
+    if pair is None or not np.isfinite(pair.pooled):
+        return ""
+    text = f"; the two rank {pair.genes} knock-outs with a correlation of {pair.pooled:.2f}"
+    if pair.overlap:
+        size = max(pair.overlap, key=int)
+        share, chance = pair.overlap[size]
+        text += f" and share {share:.0%} of their top {size} ({chance:.0%} by chance)"
+    return text
 
 
 def _tone_of_correlation(rho: Estimate) -> str:
@@ -194,21 +191,21 @@ def on_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Verdict:
         "not cured": "No. ",
         "unbiased": "There is nothing to cure. ",
     }
-    number, found = "", ""
+    number, measured = "", ""
     cures = [
         arm
-        for arm in (reference_of(arms.arms), "mask")
-        if step is not None and arm in step.arms and np.isfinite(step.arms[arm].superiority.value)
+        for arm in edit_arms(tuple(arms.arms))
+        if step is not None and np.isfinite(step.arms[arm].superiority.value)
     ]
     if step is not None and cures:
-        each = [
+        parts = [
             f"{shown(step.arms[arm].superiority)} under {arm}, with a jump of "
             f"{_factor(step.arms[arm].jump.value)} at the rank"
             for arm in cures
         ]
-        found = f"The probability of moving further below the gene is {'; '.join(each)}. "
+        measured = f"The probability of moving further below the gene is {'; '.join(parts)}. "
         number = f"P = {step.arms[cures[0]].superiority.value:.2f}"
-    text = f"{begin.get(arms.outcome, '')}{found}{arms.recommendation}"
+    text = f"{begin.get(arms.outcome, '')}{measured}{arms.recommendation}"
     return Verdict("arms", text, number, tones.get(arms.outcome, "unknown"))
 
 
@@ -222,28 +219,34 @@ def on_links(links: LinksAnswer | None, *, given: bool) -> Verdict:
             "target, or collectri"
         )  # fmt: skip
         return Verdict("links", f"Not answered: {why}.", "", "unknown")
-    name = reference_of(links.scores) or next(iter(links.scores))
-    one = links.scores[name]
-    beside = {s: links.scores[s].auroc.value for s in BASELINES if s in links.scores}
-    shown_beside = {
-        "under other knock-outs": one.under_others,
-        **{arm: links.scores[arm].auroc.value for arm in ("delete",) if arm in links.scores},
-        **beside,
+    name = edit_arm(_arms_of(links)) or next(iter(links.scores))
+    score = links.scores[name]
+    baselines = {s: links.scores[s].auroc.value for s in BASELINES if s in links.scores}
+    whole = whole_arm(_arms_of(links))
+    beside = {
+        "under other knock-outs": score.under_others,
+        **({whole: links.scores[whole].auroc.value} if whole else {}),
+        **baselines,
     }
-    better = one.auroc.value > max(beside.values(), default=0.5)
-    by_chance = one.p > SIGNIFICANT
-    of_anything = not (one.p_under_others <= SIGNIFICANT and one.auroc.value > one.under_others)
+    better = score.auroc.value > max(baselines.values(), default=0.5)
+    of_this_gene = (
+        score.p_under_others <= FALSE_DISCOVERIES and score.auroc.value > score.under_others
+    )
     begin, tone = "Yes", "good"
-    if by_chance:
+    if score.p > FALSE_DISCOVERIES:
         begin, tone = "Not detectably", "mixed"
-    elif of_anything:
+    elif not of_this_gene:
         begin, tone = "More than by chance, but no more than when other genes are removed", "mixed"
     elif not better:
         begin, tone = "More than by chance, but no more than what needs no model says", "mixed"
-    numbers = ", ".join(f"{what} {value:.2f}" for what, value in shown_beside.items())
+    numbers = ", ".join(f"{what} {value:.2f}" for what, value in beside.items())
     sentence = (
         f"{begin}: over {links.regulators} regulators of {links.network}, effects under {name} "
-        f"rank known targets with AUROC {shown(one.auroc)}; targets at like ranks "
-        f"{one.null_auroc:.2f}, p = {one.p:.2g}. Beside it: {numbers}."
+        f"rank known targets with AUROC {shown(score.auroc)}; targets at like ranks "
+        f"{score.null_auroc:.2f}, p = {score.p:.2g}. Beside it: {numbers}."
     )
-    return Verdict("links", sentence, f"AUROC {one.auroc.value:.2f}", tone)
+    return Verdict("links", sentence, f"AUROC {score.auroc.value:.2f}", tone)
+
+
+def _arms_of(links: LinksAnswer) -> list[str]:
+    return [score for score in links.scores if score not in BASELINES]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ranklock.audits.budget import DEFAULT_BUDGET, parse_budget
 from ranklock.cli import options as o
-from ranklock.cli.inputs import CellOptions, read_inputs, use_threads
+from ranklock.cli.groups import grouped
+from ranklock.cli.inputs import CellOptions, StateOptions, read_model, use_threads
 from ranklock.errors import OptionError
+
+if TYPE_CHECKING:
+    from ranklock.run.run import Run
 
 AUDIT_EPILOG = (
     "**The five questions**: is there a step, and at which ranks? with all genes, or particular "
@@ -25,26 +29,22 @@ AUDIT_EPILOG = (
     "With known links and a goal state:\n\n"
     "    ranklock audit cells.h5ad --model ./checkpoint --vocabulary dictionaries/ \\\n"
     "        --network links.csv --state-key cell_type --start Naive --goal Memory --out audit\n\n"
-    "A sweep that is there, without another forward:\n\n"
+    "A run that is there, without another forward:\n\n"
     "    ranklock audit genome-wide --out genome-wide-audit\n\n" + o.ARMS_HELP + o.EXIT_CODES
 )
 
 REPORT = "The report"
-_OF_A_SWEEP = {
-    "cells", "out", "network", "seed", "figures", "open_report", "overwrite", "as_json"
+# What a run can still be asked; all else was said when it was made.
+_OF_A_RUN = {
+    "file", "out", "network", "seed", "figures", "open_report", "overwrite", "as_json"
 }  # fmt: skip
 
-Cells = Annotated[
-    Path,
-    typer.Argument(
-        help="Cells: .h5ad (raw counts), .dataset folder, or .parquet (input_ids). Or the folder "
-        "of a sweep, which needs no model."
-    ),
-]
 ModelName = Annotated[
     str | None,
     typer.Option(
-        "--model", help="Checkpoint: a folder, or owner/model[/subfolder][@revision] on the hub."
+        "--model",
+        help="Checkpoint: a folder, or owner/model[/subfolder][@revision] on the hub. A run needs "
+        "none.",
     ),
 ]
 BudgetText = Annotated[
@@ -78,25 +78,16 @@ FigureFiles = Annotated[
 Open = Annotated[bool, o.option(REPORT, "Open the report in a browser.", "--open")]
 
 
+@grouped
 def audit(
     context: typer.Context,
-    cells: Cells,
+    cells: CellOptions,
+    states: StateOptions,
     out: o.Out,
     model: ModelName = None,
     vocabulary: o.VocabularyFile = None,
     budget: BudgetText = DEFAULT_BUDGET,
     network: NetworkFile = None,
-    cell: o.Cell = None,
-    cell_range: o.CellRange = None,
-    where: o.Where = None,
-    sample: o.Sample = None,
-    seed: o.Seed = 0,
-    values: o.Values = "counts",
-    counts_layer: o.CountsLayer = None,
-    gene_column: o.GeneColumn = None,
-    state_key: o.StateKey = None,
-    start: o.Start = None,
-    goal: o.Goal = None,
     arms: o.ArmNames = o.USUAL_ARMS,
     layer: o.LayerNumber = -1,
     precision: o.Precision = "float32",
@@ -107,74 +98,68 @@ def audit(
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
-    """Answer the five questions about the rank shift on your cells, in a report.
+    """Answer the five questions about the rank shift on your cells, or on a run, in a report.
 
     Knocks genes out at ranks spread over each cell, under every arm, and writes report.html,
-    audit.json, tables/ and sweep/ into the folder given by --out. Stopped, the same command goes
-    on where it was.
+    audit.json, tables/ and run/ into the folder given by --out. Stopped, the same command goes on
+    where it was. Given a run's folder in place of CELLS, it audits the knock-outs that are there.
     """
     with o.reported("what was done is kept; the same command goes on from there"):
         use_threads(threads)
-        from ranklock import audit as run_audit
-        from ranklock import audit_sweep
+        from ranklock import audit as audit_source
+        from ranklock.arms import find_arms
+        from ranklock.audits.folder import describe_audit
         from ranklock.genes.network import read_network
+        from ranklock.kinds import KNOCK_OUT
         from ranklock.page.files import check_formats
-        from ranklock.run.old_sweep_result import sweep_in
-        from ranklock.run.text import describe_audit
 
-        formats = check_formats([part.strip() for part in figures.split(",")] if figures else [])
+        formats = check_formats(o.listed(figures or ""))
         parse_budget(budget)
-        states = o.states_of(state_key, start, goal)
         links = None if network is None else read_network(network)
-        there = sweep_in(cells)
-        if there is not None:
-            _refuse_options_of_forwards(context, cells)
-            found = audit_sweep(
-                there, out, network=links, seed=seed, figures=formats,
-                overwrite=overwrite,
-            )  # fmt: skip
+        options: dict[str, Any] = {
+            "seed": cells.seed, "network": links, "figures": formats, "overwrite": overwrite
+        }  # fmt: skip
+        run = _run_in(cells.file)
+        if run is not None:
+            _refuse_options_of_forwards(context, cells.file)
+            audited = audit_source(run, out=out, **options)
         else:
             if model is None:
-                raise OptionError("Name a checkpoint with --model; only a sweep needs none.")
+                raise OptionError("Name a checkpoint with --model; only a run needs none.")
             names = o.listed(arms)
-            chosen, loaded = read_inputs(
-                CellOptions(
-                    cells, cell, cell_range, where, sample, seed, values, counts_layer, gene_column
-                ),
-                model,
-                vocabulary,
-                device=device,
-                layer=layer,
-            )
+            find_arms(names, KNOCK_OUT)
+            cells.selection()
+            states.states()
+            loaded, known = read_model(model, vocabulary, device=device, layer=layer)
+            chosen, towards = states.read(cells, known)
             o.stage(f"Auditing {loaded!r}")
-            found = run_audit(
-                chosen,
-                loaded,
-                out,
-                budget=budget,
-                seed=seed,
-                arms=names,
-                layer=layer,
-                states=states,
-                network=links,
-                precision=precision,
-                figures=formats,
-                overwrite=overwrite,
-            )
+            audited = audit_source(
+                chosen, loaded, out, budget=budget, arms=names, layer=layer, states=towards,
+                precision=precision, **options,
+            )  # fmt: skip
         if as_json:
-            typer.echo(json.dumps(found.content, indent=1))
+            typer.echo(json.dumps(audited.content, indent=1))
         else:
-            typer.echo("\n".join(describe_audit(found, out)))
+            typer.echo("\n".join(describe_audit(audited, out)))
         if open_report:
-            webbrowser.open(found.report.resolve().as_uri())
+            webbrowser.open(audited.report.resolve().as_uri())
 
 
-def _refuse_options_of_forwards(context: typer.Context, sweep: Path) -> None:
-    """Refuse what a sweep, which has made its forwards, can no longer be asked."""
+def _run_in(path: Path) -> Run | None:
+    """The run in a folder, or in that of an audit or of estimates; None for a file of cells."""
+    from ranklock.run.run import read_run
+
+    # Tokenised cells are a folder too; datasets writes this file into it.
+    is_dataset = (path / "state.json").is_file()
+    return read_run(path) if path.is_dir() and not is_dataset else None
+
+
+def _refuse_options_of_forwards(context: typer.Context, run: Path) -> None:
+    """Refuse what a run, which has made its forwards, can no longer be asked."""
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
-        if parameter.name not in _OF_A_SWEEP and source is not None and source.name != "DEFAULT":
+        if parameter.name not in _OF_A_RUN and source is not None and source.name != "DEFAULT":
             raise OptionError(
-                f"{sweep} is a sweep, whose cells, model and options are what they were; leave out "
+                f"{run} is a run, whose cells, model and options are what they were; leave out "
                 f"{parameter.opts[0]}."
             )

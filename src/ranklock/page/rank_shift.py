@@ -4,27 +4,73 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.arms import ARMS, MOVE_ARMS, whole_of
-from ranklock.effects import pooled_artefact_share, step
-from ranklock.effects.step import median
-from ranklock.moves import SAID
+from ranklock.arms import arms_of, decomposed_arm, whole_arm
+from ranklock.effects import median
+from ranklock.kinds import Kind, find_kind
 from ranklock.page.style import ARM_COLOURS, STYLE
-from ranklock.run.old_moves import read_ranks
+from ranklock.run.fields import TOGETHER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Numbers = npt.NDArray[np.float64]
+
 _PANEL = (2.7, 2.5)  # inches
 _LETTERS_PER_INCH = 13  # of the title, at its size
 _GREY = "#555555"
 _LINES = {"dashed": (0, (4, 3)), "dotted": (0, (1, 2))}
+_SCALES = ("one scale for all arms", "zoom, one scale for all arms")
+
+
+@dataclass(frozen=True, eq=False)
+class _Perturbation:
+    """One kind of perturbation of the figure, in one cell; ``ranks`` are where the genes stood."""
+
+    kind: Kind
+    rows: pd.DataFrame
+    ranks: tuple[int, ...]
+
+    @cached_property
+    def to_ranks(self) -> tuple[int, ...]:
+        """Where a move took the genes: those of a set go one behind the other."""
+        if not self.kind.moves:
+            return ()
+        first, genes = int(self.rows["to_rank"].iloc[0]), str(self.rows["gene_id"].iloc[0])
+        return tuple(range(first, first + len(genes.split(TOGETHER))))
+
+    @cached_property
+    def arms(self) -> dict[str, pd.DataFrame]:
+        """Column of the figure → rows of the arm in it: what people run today has one column."""
+        parts = {str(arm): part for arm, part in self.rows.groupby("arm", observed=True)}
+        today = whole_arm(parts)
+        return {"whole" if arm == today else arm: part for arm, part in parts.items()}
+
+    @property
+    def genes_in_cell(self) -> int:
+        """How many genes the cell has, as far as responders and perturbed genes tell."""
+        return max(int(self.rows["responder_rank"].max()), *self.ranks, 0) + 1
+
+    @property
+    def is_whole_cell(self) -> bool:
+        """Whether no gene is missing among them."""
+        ranks = {*self.rows["responder_rank"].unique(), *self.ranks}
+        return len(ranks) == self.genes_in_cell
+
+    def makes_way(self, ranks: npt.NDArray[np.int_]) -> npt.NDArray[np.bool_]:
+        """Which responders the rank shift moves: those that it leaves at another rank."""
+        staying = np.setdiff1d(np.arange(self.genes_in_cell), self.ranks)
+        free = np.setdiff1d(np.arange(self.genes_in_cell + len(self.to_ranks)), self.to_ranks)
+        moved = staying[staying != free[: len(staying)]]
+        return np.isin(ranks, moved)
 
 
 def rank_shift_figure(rows: pd.DataFrame, perturbed: Sequence[int]) -> Figure:
@@ -33,50 +79,85 @@ def rank_shift_figure(rows: pd.DataFrame, perturbed: Sequence[int]) -> Figure:
     Parameters
     ----------
     rows
-        Effects of one knock-out in one cell: the columns ``cell``, ``gene``, ``responder_rank``,
-        ``arm``, ``cosine_distance``, ``displacement`` and ``artefact_share`` of a run's table. Of a
-        move also ``perturbation``, ``to_ranks`` and ``passed``.
+        Effects of one perturbation in one cell: the columns ``cell``, ``gene``, ``gene_id``,
+        ``kind``, ``to_rank``, ``responder_rank``, ``arm``, ``cosine_distance``, ``displacement``
+        and ``artefact_share`` of a run's table. Several kinds, as knock-out and overexpression of
+        a gene, stand below each other.
     perturbed
-        Ranks where the perturbed genes stood, marked by dashed lines; the ranks that a move took
-        them to are marked by dotted ones.
+        Ranks where the perturbed genes stood, marked by dashed lines; none of an inserted one.
+        Those that a move took them to are marked by dotted ones.
 
     Returns
     -------
-    matplotlib Figure. In the upper row all arms share one scale. In the lower row they share a
+    matplotlib Figure. In a kind's upper row all arms share one scale. In its lower row they share a
     zoom that is chosen from the data (:func:`zoom_limit`); genes below it are marked at its foot
-    and counted.
+    and counted. Kinds share the first scale, and arms of one role stand below each other.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    arms = [arm for arm in rows["arm"].cat.categories if (rows["arm"] == arm).any()]
-    by_arm = {str(arm): part for arm, part in rows.groupby("arm", observed=True)}
-    every = [part["cosine_distance"].to_numpy(np.float64) for part in by_arm.values()]
-    marks = {"dashed": list(perturbed), "dotted": _moved_to(rows)}
-    limits = (_room(max(distances.max(initial=0.0) for distances in every)), zoom_limit(every))
+    perturbations = [
+        _Perturbation(find_kind(str(kind)), part, tuple(perturbed))
+        for kind, part in rows.groupby("kind", observed=True, sort=False)
+    ]
+    largest = _room(float(rows["cosine_distance"].max()))
+    columns = list(dict.fromkeys(column for p in perturbations for column in p.arms))
     with mpl.rc_context(STYLE):
-        width = max(_PANEL[0] * len(arms) + 0.9, 6.4)
-        figure = Figure(figsize=(width, 2 * _PANEL[1] + 1.5), layout="constrained")
-        axes = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
-        for column, arm in enumerate(arms):
-            ranks = by_arm[arm]["responder_rank"].to_numpy()
-            distances = by_arm[arm]["cosine_distance"].to_numpy(np.float64)
-            for row, limit in enumerate(limits):
-                _panel(axes[row, column], ranks, distances, marks, limit, ARM_COLOURS[arm])
-            sides = _sides(by_arm[arm], perturbed)
-            _head(list(axes[:, column]), arm, sides, distances, limits[1])
-        for row, label in enumerate(("one scale for all arms", "zoom, one scale for all arms")):
-            axes[row, 0].set_ylabel(f"cosine similarity\n({label})")
-            axes[row, 0].yaxis.set_major_formatter(similarity_label(limits[row]))
-            axes[row, 0].yaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+        width = max(_PANEL[0] * len(columns) + 0.9, 6.4)
+        height = 2 * _PANEL[1] * len(perturbations) + 1.5
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(2 * len(perturbations), len(columns), sharex=True, squeeze=False)
+        for number, perturbation in enumerate(perturbations):
+            pair = axes[2 * number : 2 * number + 2]
+            distances = [_distances(part) for part in perturbation.arms.values()]
+            limits = (largest, zoom_limit(distances))
+            _draw(dict(zip(columns, pair.T, strict=True)), perturbation, limits)
+            several = f"{perturbation.kind.name}, " if len(perturbations) > 1 else ""
+            for row, scale, limit in zip(pair, _SCALES, limits, strict=True):
+                _scale_axis(row, f"cosine similarity\n({several}{scale})", limit)
         figure.supxlabel("rank in the unperturbed cell (0 = highest)", fontsize=9)
+        lines = [line for perturbation in perturbations for line in _title(perturbation)]
         letters = int(_LETTERS_PER_INCH * width)
-        title = "\n".join(textwrap.fill(line, letters) for line in _title(rows, perturbed))
+        title = "\n".join(textwrap.fill(line, letters) for line in lines)
         figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 
-def zoom_limit(distances: Sequence[npt.NDArray[np.float64]]) -> float:
+def _draw(
+    axes: Mapping[str, npt.NDArray[Any]], perturbation: _Perturbation, limits: tuple[float, float]
+) -> None:
+    """Draw each arm in its two panels; columns of arms that the kind lacks stay empty."""
+    marks = {"dashed": perturbation.ranks, "dotted": perturbation.to_ranks}
+    for column, panels in axes.items():
+        if column not in perturbation.arms:
+            for panel in panels:
+                panel.set_axis_off()
+            continue
+        rows = perturbation.arms[column]
+        arm, ranks = str(rows["arm"].iloc[0]), rows["responder_rank"].to_numpy()
+        for panel, limit in zip(panels, limits, strict=True):
+            _panel(panel, ranks, _distances(rows), marks, limit, ARM_COLOURS[arm])
+        _head(list(panels), arm, perturbation, rows, limits[1])
+
+
+def _scale_axis(panels: Sequence[Axes], label: str, limit: float) -> None:
+    """Name and number the vertical axis that a row of panels shares."""
+    from matplotlib.ticker import MaxNLocator
+
+    for panel in panels:
+        panel.yaxis.set_major_formatter(similarity_label(limit))
+        panel.yaxis.set_major_locator(MaxNLocator(4))
+        panel.tick_params(labelleft=False)
+    first = next(panel for panel in panels if panel.axison)
+    first.set_ylabel(label)
+    first.tick_params(labelleft=True)
+
+
+def _distances(rows: pd.DataFrame) -> Numbers:
+    return np.asarray(rows["cosine_distance"], dtype=np.float64)
+
+
+def zoom_limit(distances: Sequence[Numbers]) -> float:
     """Largest cosine distance that the zoom shows.
 
     95 % of the genes fit in under the arm that moves least, and at least three times its median.
@@ -100,7 +181,7 @@ def _room(largest: float) -> float:
 def _panel(
     axes: Axes,
     ranks: npt.NDArray[Any],
-    distances: npt.NDArray[np.float64],
+    distances: Numbers,
     marks: Mapping[str, Sequence[int]],
     limit: float,
     colour: str,
@@ -122,27 +203,28 @@ def _panel(
 
 
 def _head(
-    axes: Sequence[Axes],
-    arm: str,
-    sides: Mapping[str, float],
-    distances: npt.NDArray[np.float64],
-    zoom: float,
+    panels: Sequence[Axes], arm: str, perturbation: _Perturbation, rows: pd.DataFrame, zoom: float
 ) -> None:
     """Write what is above the panels of one arm, where it can cover no gene."""
+    distances = _distances(rows)
+    shifted = perturbation.makes_way(rows["responder_rank"].to_numpy())
+    sides = {"before": median(distances[~shifted]), "after": median(distances[shifted])}
+    if perturbation.kind.moves:
+        sides = {"passed": sides["after"], "others": sides["before"]}
     medians = " · ".join(
         f"{side} {_short(value)}" for side, value in sides.items() if np.isfinite(value)
     )
-    positions = {**MOVE_ARMS, **ARMS}[arm].positions.value.partition(":")[0]
-    axes[0].set_title(f"{arm}: positions {positions}", fontweight="bold", pad=17)
-    axes[0].text(
-        0.5, 1.03, f"median distance {medians}", transform=axes[0].transAxes, ha="center",
+    positions = arms_of(perturbation.kind)[arm].positions.value.partition(":")[0]
+    panels[0].set_title(f"{arm}: positions {positions}", fontweight="bold", pad=17)
+    panels[0].text(
+        0.5, 1.03, f"median distance {medians}", transform=panels[0].transAxes, ha="center",
         fontsize=7.5, color=_GREY,
     )  # fmt: skip
     below = int((distances > zoom).sum())
-    axes[1].set_title(f"{below} of {len(distances)} genes are below", fontsize=7.5, color=_GREY)
+    panels[1].set_title(f"{below} of {len(distances)} genes are below", fontsize=7.5, color=_GREY)
 
 
-def similarity_label(limit: float) -> Callable[[float, int], str]:
+def similarity_label(limit: float) -> Callable[[float, float], str]:
     """Labels of ticks that count cosine distance: the similarity, told apart from one.
 
     Parameters
@@ -151,7 +233,7 @@ def similarity_label(limit: float) -> Callable[[float, int], str]:
         Largest distance on the axis; below a hundredth, labels are written as ``1 − d``.
     """
 
-    def label(distance: float, _: int) -> str:
+    def label(distance: float, _: float) -> str:
         if distance <= 0:
             return "1" if distance == 0 else ""
         return f"1 − {_short(distance)}" if limit < 0.01 else f"{1 - distance:.4g}"
@@ -165,39 +247,26 @@ def _short(number: float) -> str:
     return text.replace("e-0", "e-").replace("e+0", "e+")
 
 
-def _moved_to(rows: pd.DataFrame) -> list[int]:
-    """Ranks that a move took its genes to; none of a knock-out."""
-    return read_ranks(str(rows["to_ranks"].iloc[0])) if "to_ranks" in rows else []
-
-
-def _sides(rows: pd.DataFrame, perturbed: Sequence[int]) -> dict[str, float]:
-    """Medians of one arm's effects, on the two sides that its perturbation has."""
-    distances = rows["cosine_distance"].to_numpy(np.float64)
-    if "passed" in rows:
-        passed = rows["passed"].to_numpy(bool)
-        return {"passed": median(distances[passed]), "others": median(distances[~passed])}
-    two = step(distances, rows["responder_rank"].to_numpy(), perturbed)
-    return {"before": two.before, "after": two.after}
-
-
-def _title(rows: pd.DataFrame, perturbed: Sequence[int]) -> list[str]:
+def _title(perturbation: _Perturbation) -> list[str]:
+    rows, kind = perturbation.rows, perturbation.kind
     gene, cell = rows["gene"].iloc[0], rows["cell"].iloc[0]
-    length = max(int(rows["responder_rank"].max()), *perturbed, 0) + 1
-    where = f"rank {_listed(perturbed)}" if perturbed else "no rank"
-    if "perturbation" in rows:
-        said = f"{SAID[rows['perturbation'].iloc[0]]} in"
-        where += f" → {_listed(_moved_to(rows))}"
-    else:
-        said = "knocked out of"
-    title = [f"{gene} {said} cell {cell}: {where} of {length}"]
-    both = whole_of(rows["arm"].cat.categories)
-    if both is None:
+    where = f"rank {_listed(perturbation.ranks)}" if perturbation.ranks else "no rank"
+    if kind.moves:
+        where += f" → {_listed(perturbation.to_ranks)}"
+    if perturbation.is_whole_cell:
+        where += f" of {perturbation.genes_in_cell}"
+    title = [f"{gene} {kind.participle} {'in' if kind.moves else 'of'} cell {cell}: {where}"]
+    decomposed = decomposed_arm(map(str, rows["arm"].unique()))
+    if decomposed is None:
         return title
-    whole = rows[rows["arm"] == both]
-    squared = whole["displacement"].to_numpy(np.float64) ** 2
-    share = pooled_artefact_share(whole["artefact_share"].to_numpy(np.float64) * squared, squared)
-    if np.isfinite(share):
-        title.append(f"artefact share of {both}: {share:.3f} of the squared movement is rank shift")
+    part = rows[rows["arm"] == decomposed]
+    squared = part["displacement"].to_numpy(np.float64) ** 2
+    along = np.nansum(part["artefact_share"].to_numpy(np.float64) * squared)
+    if squared.sum() > 0:
+        title.append(
+            f"artefact share of {decomposed}: {along / squared.sum():.3f} of the squared movement "
+            "is rank shift"
+        )
     return title
 
 

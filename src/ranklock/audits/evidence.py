@@ -1,0 +1,264 @@
+"""What each answer of an audit rests on: its tables and figures, question by question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from ranklock.arms import KNOCK_OUT_ARMS, Positions
+from ranklock.audits.answers import Answers
+from ranklock.audits.genes import Departure
+from ranklock.audits.rankings import Mover, Ranking
+from ranklock.audits.step import Region
+from ranklock.page import Block, Figure, Paragraph, Table
+from ranklock.statistics.intervals import Estimate
+
+Figures: TypeAlias = Mapping[str, Figure]
+
+
+def evidence(answers: Answers, figures: Figures) -> dict[str, list[Block]]:
+    """Question → what its answer rests on."""
+    return {
+        "step": _step(answers, figures),
+        "genes": _genes(answers, figures),
+        "rankings": _rankings(answers, figures),
+        "arms": _arms(answers),
+        "links": _links(answers, figures),
+    }
+
+
+def _step(answers: Answers, figures: Figures) -> list[Block]:
+    blocks: list[Block] = _of(figures, "example", "heat")
+    if answers.step is None:
+        return blocks
+    rows = [
+        (
+            name, _cell(arm.superiority), arm.size, _cell(arm.step, "+.2f"),
+            _cell(arm.jump, "+.2f"), _cell(arm.located, ".0%"),
+            _number(arm.located_exactly, ".0%"), _number(arm.located_by_chance, ".0%"),
+        )
+        for name, arm in answers.step.arms.items()
+    ]  # fmt: skip
+    table = Table(
+        "The step under each arm, with 95% intervals",
+        ("arm", "P(after > before)", "size", "step, log10", "jump at the rank, log10",
+         "change point on the rank", "exactly", "by chance"),
+        rows,
+    )  # fmt: skip
+    return [table, *blocks, *_of(figures, "regions", "change-points"), *_region_tables(answers)]
+
+
+def _region_tables(answers: Answers) -> list[Table]:
+    """Steps and jumps by tenths of the ranks: a row a tenth, a column an arm."""
+    if answers.step is None:
+        return []
+    tables = []
+    for what, caption in (
+        ("step", "Step (log10) by tenths of the ranks"),
+        ("jump", "Jump at the rank (log10) by tenths of the ranks"),
+    ):
+        regions = {(r.name, r.arm): r for r in answers.step.regions if r.what == what}
+        names = list(dict.fromkeys(name for name, _ in regions))
+        rows = [
+            (name, *(_marked(regions[name, arm]) for arm in answers.step.arms)) for name in names
+        ]
+        tables.append(
+            Table(
+                f"{caption}; * differs from elsewhere in the same cells (q ≤ 0.05)",
+                ("ranks", *answers.step.arms),
+                rows,
+            )
+        )
+    return tables
+
+
+def _marked(region: Region) -> str | None:
+    value = _cell(region.mean, "+.2f")
+    return f"{value} *" if value and region.differs else value
+
+
+def _genes(answers: Answers, figures: Figures) -> list[Block]:
+    if answers.genes is None:
+        return []
+    rows = [
+        (what, *(_cell(share, ".0%") for share in variance.shares.values()), variance.note or None)
+        for what, variance in answers.genes.variance.items()
+    ]  # fmt: skip
+    return [
+        Table(
+            "Shares of the variance between knock-outs, with 95% intervals",
+            ("measured", "rank", "gene", "cell", "rest", "note"),
+            rows,
+        ),
+        *_of(figures, "variance", "departures"),
+        _departures("Steps larger than the rank predicts", answers.genes.larger),
+        _departures("Steps smaller than the rank predicts", answers.genes.smaller),
+    ]
+
+
+def _departures(caption: str, departures: Sequence[Departure]) -> Table:
+    return Table(
+        caption,
+        ("gene", "Ensembl ID", "cells", "mean rank", "step, log10", "departure, log10", "q"),
+        [
+            (d.gene, d.gene_id, d.cells, f"{d.mean_rank:.0f}", f"{d.step:+.2f}",
+             f"{d.departure:+.2f}", f"{d.q:.2g}")
+            for d in departures
+        ],
+    )  # fmt: skip
+
+
+def _rankings(answers: Answers, figures: Figures) -> list[Block]:
+    if answers.rankings is None:
+        return []
+    blocks: list[Block] = [
+        *_ranking_tables(answers.rankings.cell_shift),
+        *_of(figures, "against-rank", "places"),
+    ]
+    if answers.rankings.goal is not None:
+        blocks += _ranking_tables(answers.rankings.goal)
+    else:
+        blocks.append(
+            Paragraph(
+                "No goal state was given; with --state-key, --start and --goal the same is said of "
+                "the shift towards it."
+            )
+        )
+    return blocks
+
+
+def _ranking_tables(ranking: Ranking) -> list[Block]:
+    what = ranking.what
+    sizes = list(dict.fromkeys(size for a in ranking.agreements for size in a.overlap))
+    columns = ["arm", "against rank (Spearman)", "variance that rank explains"]
+    against = [
+        [arm, _cell(rho, "+.2f"), _cell(ranking.rank_explains[arm], ".0%")]
+        for arm, rho in ranking.against_rank.items()
+    ]
+    if ranking.size_against_rank is not None:
+        columns.append("its absolute value against rank")
+        for row, rho in zip(against, ranking.size_against_rank.values(), strict=True):
+            row.append(_cell(rho, "+.2f"))
+    agreements = [
+        (
+            " and ".join(a.arms), a.genes, _number(a.pooled, "+.2f"),
+            _cell(a.within_cells, "+.2f"),
+            *(_overlap(a.overlap.get(size)) for size in sizes),
+        )
+        for a in ranking.agreements
+    ]  # fmt: skip
+    return [
+        Table(
+            f"How the {what} goes with the knocked-out gene's rank, within cells", columns, against
+        ),
+        Table(
+            f"How two arms rank the knock-outs by {what}; in brackets, overlap by chance",
+            ("arms", "genes", "Spearman over genes", "Spearman within cells",
+             *(f"shared of top {size}" for size in sizes)),
+            agreements,
+        ),
+        _movers(f"Rise most without the rank shift, by {what}", ranking.rise),
+        _movers(f"Fall most without the rank shift, by {what}", ranking.fall),
+    ]  # fmt: skip
+
+
+def _overlap(shares: tuple[float, float] | None) -> str | None:
+    """Share of a top that two arms have in common, and that by chance."""
+    return f"{shares[0]:.0%} ({shares[1]:.0%})" if shares else None
+
+
+def _movers(caption: str, movers: Sequence[Mover]) -> Table:
+    return Table(
+        caption,
+        ("gene", "Ensembl ID", "mean rank", "place under delete", "place under hold"),
+        [
+            (m.gene, m.gene_id, f"{m.mean_rank:.0f}", m.place_under_whole, m.place_under_edit)
+            for m in movers
+        ],
+    )
+
+
+def _arms(answers: Answers) -> list[Block]:
+    compared = answers.arms
+    verdicts = {True: "yes", False: "no", None: "not known"}
+    rows = [
+        (
+            name, verdicts[arm.has_step],
+            _cell(answers.step.arms[name].superiority) if answers.step else None,
+            _cell(arm.artefact_share, ".1%") or _by_construction(name),
+            _cell(arm.against_rank, "+.2f"), _cell(arm.rank_explains, ".0%"),
+            _cell(arm.agreement), _cell(arm.shared_top, ".1f"),
+        )
+        for name, arm in compared.arms.items()
+    ]  # fmt: skip
+    beyond = [
+        Paragraph(
+            f"What {name} adds of its own: {_cell(arm.beyond_edit, '.1%')} of the squared movement "
+            f"under {name} is not made by hold (Σ‖m − h‖² / Σ‖m − b‖²). The attention mask is the "
+            "same as hold for every other gene, in exact arithmetic, and is not run twice."
+        )
+        for name, arm in compared.arms.items()
+        if np.isfinite(arm.beyond_edit.value)
+    ]
+    return [
+        Table(
+            "The arms side by side, with 95% intervals",
+            ("arm", "a step", "P(after > before)", "artefact share", "cell shift against rank",
+             "and how much rank explains of it", "effects against hold (Spearman)",
+             "shared with hold, of ten"),
+            rows,
+        ),
+        *beyond,
+        Paragraph(f"The rule. {compared.rule}"),
+    ]  # fmt: skip
+
+
+def _by_construction(arm: str) -> str | None:
+    return "none: positions held" if KNOCK_OUT_ARMS[arm].positions is Positions.HELD else None
+
+
+def _links(answers: Answers, figures: Figures) -> list[Block]:
+    if answers.links is None:
+        return [
+            Paragraph(
+                "A network is a table (.csv, .tsv, .parquet) with the columns source and target, "
+                "Ensembl IDs or symbols, and a weight if there is one; --network collectri fetches "
+                "CollecTRI through decoupler. A regulator needs five known targets among the "
+                "responders. The other answers do not depend on it."
+            )
+        ]
+    rows = [
+        (
+            name, _cell(score.auroc), f"{score.null_auroc:.2f}", f"{score.p:.2g}",
+            _number(score.under_others, ".2f"), _cell(score.average_precision, ".3f"),
+            f"{score.null_average_precision:.3f}", score.significant,
+        )
+        for name, score in answers.links.scores.items()
+    ]  # fmt: skip
+    return [
+        Table(
+            f"Known targets of {answers.links.regulators} regulators ({answers.links.links:,} "
+            "links), arms beside baselines that need no model",
+            ("score", "AUROC", "at like ranks", "p", "under other knock-outs",
+             "average precision", "at like ranks ", "regulators with q ≤ 0.05"),
+            rows,
+        ),
+        *_of(figures, "targets"),
+    ]  # fmt: skip
+
+
+def _of(figures: Figures, *names: str) -> list[Block]:
+    return [figures[name] for name in names if name in figures]
+
+
+def _number(value: float, form: str) -> str | None:
+    return f"{value:{form}}" if np.isfinite(value) else None
+
+
+def _cell(estimate: Estimate, form: str = ".2f") -> str | None:
+    """An estimate for a table."""
+    if not np.isfinite(estimate.low):
+        return _number(estimate.value, form)
+    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
