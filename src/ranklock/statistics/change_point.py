@@ -91,10 +91,10 @@ def _jumps(values: Array) -> tuple[Array, Array]:
         """Value at the place, residual sum of squares, and variance of the value over σ²."""
         m = (end - first).astype(np.float64)
         sx, sxx, sy, sxy, syy = (total[end] - total[first] for total in sums)
-        spread, both = sxx - sx * sx / m, sxy - sx * sy / m
+        spread, covariance = sxx - sx * sx / m, sxy - sx * sy / m
         off = places - 0.5 - (n - 1) / 2 - sx / m
-        slope = both / spread
-        return sy / m + slope * off, syy - sy * sy / m - slope * both, 1 / m + off**2 / spread
+        slope = covariance / spread
+        return sy / m + slope * off, syy - sy * sy / m - slope * covariance, 1 / m + off**2 / spread
 
     low, high = np.maximum(places - window, 0), np.minimum(places + window, n)
     left, left_squares, left_lever = line(low, places)

@@ -77,10 +77,10 @@ def enrichment(
     """
     values = np.asarray(scores, dtype=np.float64)
     upwards, downwards = stats.rankdata(values), stats.rankdata(-values)
-    own = np.flatnonzero(targets)[None, :]
+    places = np.flatnonzero(targets)[None, :]
     return Enrichment(
-        float(_auroc(upwards, own)[0]),
-        float(_average_precision(downwards, own)[0]),
+        float(_auroc(upwards, places)[0]),
+        float(_average_precision(downwards, places)[0]),
         _auroc(upwards, drawn),
         _average_precision(downwards, drawn),
     )

@@ -88,11 +88,11 @@ def mean_test(
 ) -> tuple[Estimate, float]:
     """The same, and the two-sided p-value of a mean of zero; NaN where there is no interval."""
     y = np.asarray(values, dtype=np.float64)
-    there = np.isfinite(y)
-    y = y[there]
+    finite = np.isfinite(y)
+    y = y[finite]
     if not len(y):
         return NOTHING, np.nan
-    labels = [np.asarray(cells)[there]] + ([] if genes is None else [np.asarray(genes)[there]])
+    labels = [np.asarray(cells)[finite]] + ([] if genes is None else [np.asarray(genes)[finite]])
     numbers = [np.unique(label, return_inverse=True)[1] for label in labels]
     over_cells = numbers[0].max() > 0
     clusters = [of for of in numbers if of.max() > 0] if over_cells else [np.arange(len(y))]
@@ -128,7 +128,7 @@ def share_interval(
     -----
     Wilson's score interval (*Journal of the American Statistical Association* 22, 1927), with the
     number of independent knock-outs that the clustered variance amounts to. Where all or none
-    hold there is no variance, and each knock-out counts.
+    hold finite is no variance, and each knock-out counts.
     """
     plain = mean_interval(hits, cells, genes)
     if not np.isfinite(plain.low):
@@ -149,19 +149,19 @@ def _clustered(residuals: Array, labels: npt.NDArray[np.int_]) -> float:
     return float((sums**2).sum() / len(residuals) ** 2 * clusters / (clusters - 1))
 
 
-def spearman(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
+def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Spearman's rank correlation of the pairs that have both; NaN where one does not vary."""
-    x, y = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    both = np.isfinite(x) & np.isfinite(y)
-    if both.sum() < 3:
+    values, partners = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    pairs = np.isfinite(values) & np.isfinite(partners)
+    if pairs.sum() < 3:
         return float("nan")
-    x, y = stats.rankdata(x[both]), stats.rankdata(y[both])
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    ranks = np.stack([stats.rankdata(values[pairs]), stats.rankdata(partners[pairs])])
+    if not np.ptp(ranks, axis=1).all():
         return float("nan")
-    return float(np.corrcoef(x, y)[0, 1])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
-def mean_spearman(one: npt.ArrayLike, other: npt.ArrayLike, cells: npt.ArrayLike) -> Estimate:
+def mean_spearman(x: npt.ArrayLike, y: npt.ArrayLike, cells: npt.ArrayLike) -> Estimate:
     """Spearman's correlation within each cell, averaged over cells.
 
     Returns
@@ -170,14 +170,16 @@ def mean_spearman(one: npt.ArrayLike, other: npt.ArrayLike, cells: npt.ArrayLike
         Over cells by Student's t. For a single cell by Fisher's z with the standard error
         √((1 + ρ²/2) / (n − 3)) (Bonett and Wright, *Psychometrika* 65, 2000).
     """
-    x, y, labels = np.asarray(one, float), np.asarray(other, float), np.asarray(cells)
+    values, partners, labels = np.asarray(x, float), np.asarray(y, float), np.asarray(cells)
     names = np.unique(labels)
-    each = np.array([spearman(x[labels == name], y[labels == name]) for name in names])
-    if np.isfinite(each).sum() != 1:
-        return mean_interval(each, names).clipped(-1.0, 1.0)
-    rho = float(each[np.isfinite(each)][0])
-    inside = labels == names[np.flatnonzero(np.isfinite(each))[0]]
-    n = int((np.isfinite(x) & np.isfinite(y) & inside).sum())
+    correlations = np.array(
+        [spearman(values[labels == name], partners[labels == name]) for name in names]
+    )
+    if np.isfinite(correlations).sum() != 1:
+        return mean_interval(correlations, names).clipped(-1.0, 1.0)
+    rho = float(correlations[np.isfinite(correlations)][0])
+    inside = labels == names[np.flatnonzero(np.isfinite(correlations))[0]]
+    n = int((np.isfinite(values) & np.isfinite(partners) & inside).sum())
     if n < 4:
         return without_interval(rho, n)
     z = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))

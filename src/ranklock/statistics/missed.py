@@ -98,10 +98,10 @@ def recall_of_largest(
         slope, deviation = _fit(x, y, draw.integers(0, n, n))
         spread = deviation * np.sqrt(1 + 1 / n) * rest.scale
         missed = slope * rest.estimate + spread * draw.standard_t(n - 1, len(spread))
-        found = values + errors * draw.standard_normal(len(values))
-        least = np.sort(np.abs(found))[-top]
-        above = np.sort(np.abs(np.concatenate([found, missed[np.abs(missed) > least]])))[-top:]
-        shares.append((np.abs(found) >= above[0]).sum() / top)
+        measured = values + errors * draw.standard_normal(len(values))
+        least = np.sort(np.abs(measured))[-top]
+        above = np.sort(np.abs(np.concatenate([measured, missed[np.abs(missed) > least]])))[-top:]
+        shares.append((np.abs(measured) >= above[0]).sum() / top)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(shares, [tail, 1 - tail])
     return Recall(top, float(np.mean(shares)), float(low), float(high))

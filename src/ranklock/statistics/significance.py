@@ -80,7 +80,7 @@ def false_discovery_rates(p: npt.ArrayLike) -> Array:
     """q-values of Benjamini and Hochberg; NaN stay NaN, and count for nothing."""
     values = np.asarray(p, dtype=np.float64)
     out = np.full_like(values, np.nan)
-    there = np.isfinite(values)
-    if there.any():
-        out[there] = stats.false_discovery_control(values[there])
+    finite = np.isfinite(values)
+    if finite.any():
+        out[finite] = stats.false_discovery_control(values[finite])
     return out

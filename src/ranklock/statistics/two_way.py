@@ -79,7 +79,7 @@ class Matched:
     Attributes
     ----------
     predicted
-        From the neighbours alone, without the entry's own number.
+        From the neighbours alone, without the entry's present number.
     unit
         Standard deviation of a number minus its prediction. The neighbours' spread in it leans on
         that of all entries, as if by four more neighbours.
@@ -117,19 +117,19 @@ def matched_rows(values: Array, places: Array, groups: list[Marks], reach: int) 
     predicted, unit, count = np.zeros(shape), np.ones(shape), np.zeros(shape)
     x = (places - places.mean()) / max(float(np.ptp(places)), 1.0)
     for group in groups:
-        own, at = np.where(group, values, 0.0), np.where(group, x[:, None], 0.0)
+        present, at = np.where(group, values, 0.0), np.where(group, x[:, None], 0.0)
         n = _window(group.astype(np.float64), reach)
         safe = np.maximum(n, 1.0)
-        x_mean, y_mean = _window(at, reach) / safe, _window(own, reach) / safe
+        x_mean, y_mean = _window(at, reach) / safe, _window(present, reach) / safe
         xx = np.maximum(_window(at * at, reach) - n * x_mean**2, 0.0)
-        xy = _window(at * own, reach) - n * x_mean * y_mean
-        yy = np.maximum(_window(own * own, reach) - n * y_mean**2, 0.0)
+        xy = _window(at * present, reach) - n * x_mean * y_mean
+        yy = np.maximum(_window(present * present, reach) - n * y_mean**2, 0.0)
         sloped = (n >= _FOR_A_LINE) & (xx > _SMALLEST)
         slope = np.where(sloped, xy / np.where(sloped, xx, 1.0), 0.0)
         away = np.where(sloped, x[:, None] - x_mean, 0.0)
         left = np.maximum(yy - slope * xy, 0.0)
         degrees = np.maximum(n - 1 - sloped, 0)
-        pooled = float((own**2).sum() / max(group.sum(), 1))
+        pooled = float((present**2).sum() / max(group.sum(), 1))
         variance = (left + _PRIOR * pooled) / (degrees + _PRIOR)
         uncertain = 1.0 / safe + away**2 / np.where(sloped, xx, 1.0)
         predicted = np.where(group, y_mean + slope * away, predicted)

@@ -63,11 +63,11 @@ def variance_shares(
     variances are added.
     """
     y = np.asarray(values, dtype=np.float64)
-    there = np.isfinite(y)
-    x = np.asarray(ranks, dtype=np.float64)[there]
-    g = np.unique(np.asarray(genes)[there], return_inverse=True)[1]
-    c = np.unique(np.asarray(cells)[there], return_inverse=True)[1]
-    y = y[there]
+    finite = np.isfinite(y)
+    x = np.asarray(ranks, dtype=np.float64)[finite]
+    g = np.unique(np.asarray(genes)[finite], return_inverse=True)[1]
+    c = np.unique(np.asarray(cells)[finite], return_inverse=True)[1]
+    y = y[finite]
     n_cells = int(c.max(initial=-1)) + 1
     n_genes = int(g.max(initial=-1)) + 1
     repeats = len(y) - n_genes
@@ -85,10 +85,10 @@ def variance_shares(
             "Gene, cell and chance cannot be told apart: "
             + ("there is one cell." if n_cells < 2 else "too few genes are in several cells."),
         )
-    found = _shares(y, x, g, c)
+    parts = _shares(y, x, g, c)
     if n_cells < _FEWEST_CELLS:
         return VarianceShares(
-            {p: without_interval(float(s), len(y)) for p, s in zip(PARTS, found, strict=True)},
+            {p: without_interval(float(s), len(y)) for p, s in zip(PARTS, parts, strict=True)},
             f"No intervals: {n_cells} cells are too few for them.",
         )
     draw = np.random.default_rng(0)
@@ -102,11 +102,11 @@ def variance_shares(
     )
     variance = np.maximum.reduce([by_gene, by_cell, by_gene + by_cell - by_both])
     half = stats.t.ppf(0.5 + CONFIDENCE / 2, min(n_cells, _GROUPS) - 1) * np.sqrt(variance)
-    middle = np.arcsin(np.sqrt(found))
+    middle = np.arcsin(np.sqrt(parts))
     low, high = (np.sin(np.clip(middle + h, 0.0, np.pi / 2)) ** 2 for h in (-half, half))
     shares = {
         part: Estimate(float(share), float(least), float(most), len(y), "cells")
-        for part, share, least, most in zip(PARTS, found, low, high, strict=True)
+        for part, share, least, most in zip(PARTS, parts, low, high, strict=True)
     }
     return VarianceShares(shares, "")
 
@@ -151,7 +151,7 @@ def _within(y: Array, labels: Labels) -> float:
 
 def _jackknife(y: Array, x: Array, g: Labels, c: Labels, left_out: Labels) -> Array:
     groups = np.unique(left_out)
-    each = np.array([_shares(*(v[left_out != k] for v in (y, x, g, c))) for k in groups])
-    each = np.arcsin(np.sqrt(each))
+    estimates = np.array([_shares(*(v[left_out != k] for v in (y, x, g, c))) for k in groups])
+    estimates = np.arcsin(np.sqrt(estimates))
     n = len(groups)
-    return np.asarray((n - 1) / n * ((each - each.mean(axis=0)) ** 2).sum(axis=0))
+    return np.asarray((n - 1) / n * ((estimates - estimates.mean(axis=0)) ** 2).sum(axis=0))
