@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from ranklock.arms import NOT_RANKED, Change, ModelInput
 from ranklock.cells import Cells
 from ranklock.genes.vocabulary import CLS, EOS, MASK, PAD, Vocabulary
 
@@ -89,7 +91,8 @@ def plain_forward(
     dtype: torch.dtype = torch.float64,
 ) -> np.ndarray:
     """The plain Hugging Face forward of the whole model, one cell, in float64."""
-    model = BertForMaskedLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    model = _plain_model(folder, written, dtype)
     mask = torch.ones(1, len(tokens)) if visible is None else torch.tensor([visible]).float()
     with torch.no_grad():
         out = model(
@@ -99,6 +102,25 @@ def plain_forward(
             output_hidden_states=True,
         )
     return out.hidden_states[model.config.num_hidden_layers + layer][0].numpy()
+
+
+@lru_cache(maxsize=4)
+def _plain_model(folder: Path, written: int, dtype: torch.dtype) -> BertForMaskedLM:
+    """The checkpoint as it was written then."""
+    return BertForMaskedLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+
+
+def knock_out(cell: ModelInput, ranks: list[int]) -> Change:
+    """The knock-out of the genes at some ranks of a cell, as :func:`ranklock.arms.apply` takes it."""
+    token_at = dict(zip(cell.ranks.tolist(), cell.tokens.tolist(), strict=True))
+    return Change(tuple(token_at[rank] for rank in ranks), tuple(ranks))
+
+
+def move(cell: ModelInput, goals: dict[int, int]) -> Change:
+    """The move of genes (tokens) to ranks; those that the cell lacks are put in."""
+    rank_of = dict(zip(cell.tokens.tolist(), cell.ranks.tolist(), strict=True))
+    ranks = tuple(rank_of.get(token, NOT_RANKED) for token in goals)
+    return Change(tuple(goals), ranks, tuple(goals.values()))
 
 
 def checkpoint_with_links(
