@@ -111,7 +111,7 @@ def _plain_model(folder: Path, written: int, dtype: torch.dtype) -> BertForMaske
 
 
 def knock_out(cell: ModelInput, ranks: list[int]) -> Change:
-    """The knock-out of the genes at some ranks of a cell, as :func:`ranklock.arms.apply` takes it."""
+    """The knock-out of the genes at some ranks of a cell."""
     token_at = dict(zip(cell.ranks.tolist(), cell.tokens.tolist(), strict=True))
     return Change(tuple(token_at[rank] for rank in ranks), tuple(ranks))
 

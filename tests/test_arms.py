@@ -246,7 +246,7 @@ def test_under_shift_nothing_is_edited_and_the_others_have_the_positions_of_move
 
 @given(moved_cells())
 def test_the_rank_shift_is_how_far_the_others_make_way(case):
-    cell, genes, goals, vocab = case
+    cell, genes, goals, _ = case
     shift = dict(zip(cell.tokens.tolist(), rank_shift(cell, move(cell, goals)), strict=True))
     ranking = moved_list(genes, goals)
     for rank, token in enumerate(genes):
