@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ranklock.arms import ARMS as ARMS
     from ranklock.arms import MOVE_ARMS as MOVE_ARMS
     from ranklock.audits.audit import audit as audit
-    from ranklock.audits.audit import audit_sweep as audit_sweep
     from ranklock.audits.folder import Audit as Audit
     from ranklock.audits.folder import read_audit as read_audit
     from ranklock.cells import Cells as Cells
@@ -27,10 +26,9 @@ if TYPE_CHECKING:
     from ranklock.errors import OutputError as OutputError
     from ranklock.errors import RanklockError as RanklockError
     from ranklock.errors import RanklockWarning as RanklockWarning
-    from ranklock.estimates.estimate import regulators as regulators
-    from ranklock.estimates.estimate import screen as screen
-    from ranklock.estimates.result import Screen as Screen
-    from ranklock.estimates.result import read_screen as read_screen
+    from ranklock.estimates.estimate import estimate as estimate
+    from ranklock.estimates.result import Estimates as Estimates
+    from ranklock.estimates.result import read_estimates as read_estimates
     from ranklock.genes.network import Network as Network
     from ranklock.genes.network import read_network as read_network
     from ranklock.genes.vocabulary import Vocabulary as Vocabulary
@@ -45,9 +43,12 @@ if TYPE_CHECKING:
     from ranklock.run.run import read_run as read_run
     from ranklock.run.states import States as States
     from ranklock.significance.combinations import combinations as combinations
-    from ranklock.significance.shifts import Knockouts as Knockouts
-    from ranklock.significance.shifts import knockouts as knockouts
-    from ranklock.significance.shifts import read_knockouts as read_knockouts
+    from ranklock.significance.responders import Responders as Responders
+    from ranklock.significance.responders import read_responders as read_responders
+    from ranklock.significance.responders import responders as responders
+    from ranklock.significance.shifts import Shifts as Shifts
+    from ranklock.significance.shifts import read_shifts as read_shifts
+    from ranklock.significance.shifts import shifts as shifts
 
 __version__ = version("ranklock")
 
@@ -56,8 +57,8 @@ _HOME = {
     "ARMS": "arms",
     "Audit": "audits.folder",
     "Cells": "cells",
+    "Estimates": "estimates.result",
     "InputError": "errors",
-    "Knockouts": "significance.shifts",
     "MOVE_ARMS": "arms",
     "Model": "models",
     "Network": "genes.network",
@@ -66,30 +67,28 @@ _HOME = {
     "RanklockWarning": "errors",
     "Responders": "significance.responders",
     "Run": "run.run",
-    "Screen": "estimates.result",
     "Selection": "cells",
+    "Shifts": "significance.shifts",
     "States": "run.states",
     "Vocabulary": "genes.vocabulary",
     "audit": "audits.audit",
-    "audit_sweep": "audits.audit",
     "demo": "",
     "combinations": "significance.combinations",
+    "estimate": "estimates.estimate",
     "evaluate": "perturbseq.evaluate",
-    "knockouts": "significance.shifts",
     "load_model": "models",
     "perturb": "run.perturb",
     "read_audit": "audits.folder",
     "read_cells": "cells",
-    "read_knockouts": "significance.shifts",
+    "read_estimates": "estimates.result",
     "read_evaluation": "perturbseq.evaluate",
     "read_network": "genes.network",
     "read_responders": "significance.responders",
     "read_run": "run.run",
-    "read_screen": "estimates.result",
+    "read_shifts": "significance.shifts",
     "read_vocabulary": "genes.vocabulary",
     "responders": "significance.responders",
-    "regulators": "estimates.estimate",
-    "screen": "estimates.estimate",
+    "shifts": "significance.shifts",
     "write_vocabulary": "genes.vocabulary",
 }
 

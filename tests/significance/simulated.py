@@ -15,7 +15,7 @@ def simulated(
     cells: int = 12,
     genes: int = 60,
     *,
-    knocked_out: int | None = None,
+    perturbed: int | None = None,
     planted: Mapping[tuple[int, int], float] | None = None,
     noise: float = 0.3,
     donors: int | None = None,
@@ -33,28 +33,28 @@ def simulated(
     specific = np.zeros((genes, genes))
     for pair, value in (planted or {}).items():
         specific[pair] = value
-    found = []
+    effects = []
     for cell in range(cells):
         order = np.argsort(place + draw.normal(0, 6, genes))
         rank = np.argsort(order)
-        chosen = np.arange(genes) if knocked_out is None else np.arange(knocked_out)
+        chosen = np.arange(genes) if perturbed is None else np.arange(perturbed)
         rows = chosen[np.argsort(rank[chosen])]
         distance = rank[order][None, :] - rank[rows][:, None]
         below = distance > 0
         surface = 1.5 * below - 0.6 * np.log10(np.maximum(np.abs(distance), 1))
-        of_cell = draw.normal(0, 0.2, genes), draw.normal(0, 0.2, genes)
+        in_cell = draw.normal(0, 0.2, genes), draw.normal(0, 0.2, genes)
         tails = draw.standard_t(6, distance.shape) * noise * np.where(below, 1.5, 1.0)
         logs = (
             -5
             + surface
-            + (responsiveness + of_cell[0])[order][None, :]
-            + (potency + of_cell[1])[rows][:, None]
+            + (responsiveness + in_cell[0])[order][None, :]
+            + (potency + in_cell[1])[rows][:, None]
             + specific[np.ix_(rows, order)]
             + tails
         )
         logs[rows[:, None] == order[None, :]] = np.nan
         name = f"cell {cell}" if donors is None else f"donor {cell * donors // cells}"
-        found.append(
+        effects.append(
             CellEffects(name, genes, rows, rank[rows], order, np.arange(genes), logs, logs <= FLOOR)
         )
-    return found
+    return effects

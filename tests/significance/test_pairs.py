@@ -14,7 +14,7 @@ RATE = 0.05
 
 def pairs_of(cells, *, min_cells=5, seed=0):
     tokens = np.unique(np.concatenate([cell.responders for cell in cells]))
-    rows = np.unique(np.concatenate([cell.knocked_out for cell in cells]))
+    rows = np.unique(np.concatenate([cell.perturbations for cell in cells]))
     return gather(cells, fit_surface(cells), rows, tokens, min_cells=min_cells, seed=seed)
 
 
@@ -49,21 +49,21 @@ def test_the_power_of_the_test_of_uniformity():
 def test_p_values_are_uniform_where_nothing_is_planted(seed):
     pairs = pairs_of(simulated(12, 60, seed=seed))
     assert uniform(pairs.tested.p).pvalue > 0.001
-    assert uniform(pairs.null).pvalue > 0.001
+    assert uniform(pairs.swapped).pvalue > 0.001
     assert np.mean(pairs.tested.p[np.isfinite(pairs.tested.p)] <= 0.05) < 0.06
     assert (pairs.tested.q <= RATE).sum() <= 1
 
 
-def test_p_values_of_swapped_knock_outs_are_uniform_although_effects_are_planted():
+def test_p_values_of_swapped_perturbations_are_uniform_although_effects_are_planted():
     draw = np.random.default_rng(0)
     planted = {(int(g), int(i)): 0.7 for g, i in draw.integers(0, 60, (100, 2)) if g != i}
     pairs = pairs_of(simulated(12, 60, planted=planted))
     assert (pairs.tested.q <= RATE).sum() > 50
-    assert uniform(pairs.null).pvalue > 0.001
+    assert uniform(pairs.swapped).pvalue > 0.001
 
 
 def test_planted_effects_are_found_at_the_nominal_rate():
-    false, found, missed = 0, 0, 0
+    false, total, missed = 0, 0, 0
     for seed in range(6):
         draw = np.random.default_rng(seed)
         planted = {(int(g), int(i)): 0.8 for g, i in draw.integers(0, 60, (100, 2)) if g != i}
@@ -71,31 +71,31 @@ def test_planted_effects_are_found_at_the_nominal_rate():
         truth = np.zeros(pairs.n_cells.shape, bool)
         for pair in planted:
             truth[pair] = True
-        claimed = (pairs.tested.q <= RATE).reshape(truth.shape)
-        false += int((claimed & ~truth).sum())
-        found += int(claimed.sum())
-        missed += int((truth & ~claimed).sum())
+        significant = (pairs.tested.q <= RATE).reshape(truth.shape)
+        false += int((significant & ~truth).sum())
+        total += int(significant.sum())
+        missed += int((truth & ~significant).sum())
     # Binomial error of a rate of 5 % among that many, at 3 standard errors.
-    assert false / found <= RATE + 3 * np.sqrt(RATE * (1 - RATE) / found)
-    assert found - false > 3 * missed
+    assert false / total <= RATE + 3 * np.sqrt(RATE * (1 - RATE) / total)
+    assert total - false > 3 * missed
 
 
 def test_ten_copies_of_every_cell_prove_nothing_more_when_donors_are_given():
     cells = simulated(6, 40, donors=6, planted={(3, 5): 0.6})
     copies = [cell for cell in cells for _ in range(10)]
-    one, ten = pairs_of(cells, min_cells=3), pairs_of(copies, min_cells=3)
-    np.testing.assert_allclose(one.tested.p, ten.tested.p, rtol=1e-6, equal_nan=True)
-    assert (ten.n_cells == 10 * one.n_cells).all()
-    np.testing.assert_array_equal(ten.n_replicates, one.n_replicates)
+    single, ten = pairs_of(cells, min_cells=3), pairs_of(copies, min_cells=3)
+    np.testing.assert_allclose(single.tested.p, ten.tested.p, rtol=1e-6, equal_nan=True)
+    assert (ten.n_cells == 10 * single.n_cells).all()
+    np.testing.assert_array_equal(ten.n_replicates, single.n_replicates)
     alone = [replace(cell, replicate=f"{i}") for i, cell in enumerate(copies)]
-    assert np.nanmedian(pairs_of(alone).tested.p) < np.nanmedian(one.tested.p) / 2
+    assert np.nanmedian(pairs_of(alone).tested.p) < np.nanmedian(single.tested.p) / 2
 
 
 def test_order_of_cells_changes_nothing_beyond_rounding():
     cells = simulated(8, 40)
-    one, other = pairs_of(cells), pairs_of(cells[::-1])
-    np.testing.assert_allclose(one.specific, other.specific, atol=1e-6)
-    np.testing.assert_allclose(one.tested.p, other.tested.p, rtol=1e-4)
+    pairs, reversed_pairs = pairs_of(cells), pairs_of(cells[::-1])
+    np.testing.assert_allclose(pairs.specific, reversed_pairs.specific, atol=1e-6)
+    np.testing.assert_allclose(pairs.tested.p, reversed_pairs.tested.p, rtol=1e-4)
 
 
 def test_effects_under_the_floor_are_never_significant():
@@ -106,7 +106,7 @@ def test_effects_under_the_floor_are_never_significant():
     under = [
         replace(
             c,
-            under_floor=(c.knocked_out == 3)[:, None] & (c.responders == 5)[None, :],
+            under_floor=(c.perturbations == 3)[:, None] & (c.responders == 5)[None, :],
         )
         for c in cells
     ]
@@ -119,18 +119,18 @@ class TestDegenerate:
         assert np.isnan(pairs.tested.p).all()
         assert "Nothing is tested: there are 1 replicates" in said
 
-    def test_one_knock_out(self):
-        pairs, said = statements(simulated(10, 40, knocked_out=1))
+    def test_one_perturbation(self):
+        pairs, said = statements(simulated(10, 40, perturbed=1))
         assert np.isnan(pairs.tested.p).all()
         assert np.isnan(pairs.specific).all()
         assert "--controls" in said
 
-    def test_few_knock_outs_say_what_they_rest_on(self):
-        pairs, said = statements(simulated(10, 40, knocked_out=3))
+    def test_few_perturbations_say_what_they_rest_on(self):
+        pairs, said = statements(simulated(10, 40, perturbed=3))
         assert np.isfinite(pairs.tested.p).any()
         assert "Responsiveness rests on" in said
 
-    def test_many_knock_outs_need_no_remark(self):
+    def test_many_perturbations_need_no_remark(self):
         assert statements(simulated(10, 40))[1] == ""
 
     def test_a_responder_seen_once(self):
@@ -165,14 +165,14 @@ class TestDegenerate:
     def test_one_responder(self):
         cells = []
         for cell in simulated(8, 40):
-            one = cell.responders == 7
+            read = cell.responders == 7
             cells.append(
                 replace(
                     cell,
-                    responders=cell.responders[one],
-                    responder_ranks=cell.responder_ranks[one],
-                    log_effects=cell.log_effects[:, one],
-                    under_floor=cell.under_floor[:, one],
+                    responders=cell.responders[read],
+                    responder_ranks=cell.responder_ranks[read],
+                    log_effects=cell.log_effects[:, read],
+                    under_floor=cell.under_floor[:, read],
                 )
             )
         pairs, said = statements(cells, min_cells=1)

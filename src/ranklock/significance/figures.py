@@ -1,72 +1,80 @@
-"""Figures of claims: volcano, network, and whether p-values are what they say."""
+"""Figures of responders: volcano, network, and whether p-values are what they say."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ranklock.arms import Role, role_of
 from ranklock.page.style import ARM_COLOURS, STYLE
+from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_EDGES = 40
-_OF_ONE_GENE = 4  # edges of one knock-out that are drawn
+_OF_ONE_GENE = 4  # edges of one perturbation that are drawn
 _LABELLED = 12
-_GREY, _RATE = "#9a9a9a", 0.05
+_GREY = "#9a9a9a"
 _PANEL = (3.0, 3.0)  # inches
 
+Tests = Mapping[str, tuple[str, str]]  # label → kind and arm
 
-def volcano_figure(table: pd.DataFrame, arms: list[str]) -> Figure:
-    """Specific effect against significance, a point a pair of genes, a panel an arm.
+
+def volcano_figure(table: pd.DataFrame, tests: Tests) -> Figure:
+    """Specific effect against significance, a point a pair of genes, a panel a test.
 
     Parameters
     ----------
     table
-        Pairs, the smallest p first: the columns ``arm``, ``gene``, ``responder``, ``specific``,
-        ``p`` and ``q``.
-    arms
-        Which arms, in order.
+        Pairs, the smallest p first: the columns ``kind``, ``arm``, ``gene``, ``responder``,
+        ``specific``, ``p`` and ``q``.
+    tests
+        Title of each panel → kind and arm, in order.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        size = (_PANEL[0] * len(arms) + 0.6, _PANEL[1] + 0.9)
-        figure = Figure(figsize=(max(size[0], 4.2), size[1]), layout="constrained")
-        axes = figure.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0]
-        for axis, arm in zip(axes, arms, strict=True):
-            _volcano(axis, table[(table["arm"] == arm) & table["p"].notna()], arm)
+        width, height = _PANEL[0] * len(tests) + 0.6, _PANEL[1] + 0.9
+        figure = Figure(figsize=(max(width, 4.2), height), layout="constrained")
+        axes = figure.subplots(1, len(tests), sharex=True, sharey=True, squeeze=False)[0]
+        for axis, (label, (kind, arm)) in zip(axes, tests.items(), strict=True):
+            rows = table[(table["kind"] == kind) & (table["arm"] == arm) & table["p"].notna()]
+            _volcano(axis, rows, label, ARM_COLOURS.get(arm, "#333333"))
         axes[0].set_ylabel("-log10 p")
         figure.supxlabel("specific effect (log10 of effect over expected effect)", fontsize=9)
     return figure
 
 
-def _volcano(axis: Axes, rows: pd.DataFrame, arm: str) -> None:
-    found = (rows["q"] <= _RATE).to_numpy()
+def _volcano(axis: Axes, rows: pd.DataFrame, label: str, colour: str) -> None:
+    significant = (rows["q"] <= FALSE_DISCOVERIES).to_numpy()
     heights = _heights(rows["p"])
-    colour = ARM_COLOURS.get(arm, "#333333")
     specific = rows["specific"].to_numpy()
     axis.scatter(
-        specific[~found], heights[~found], s=3, color=_GREY, alpha=0.35, linewidths=0,
+        specific[~significant], heights[~significant], s=3, color=_GREY, alpha=0.35, linewidths=0,
         rasterized=True,
     )  # fmt: skip
-    axis.scatter(specific[found], heights[found], s=7, color=colour, linewidths=0, rasterized=True)
+    axis.scatter(
+        specific[significant], heights[significant], s=7, color=colour, linewidths=0,
+        rasterized=True,
+    )  # fmt: skip
     axis.axvline(0, color="#cccccc", linewidth=0.8, zorder=0)
-    axis.set_title(f"{arm}: {int(found.sum()):,} of {len(rows):,} at FDR 5%", loc="left")
-    # The surest pair of each knock-out, so that one gene with many does not fill the panel.
-    best = rows[found].drop_duplicates("gene").head(_LABELLED)
-    taken: list[tuple[bool, float]] = []
+    axis.set_title(f"{label}: {int(significant.sum()):,} of {len(rows):,} at FDR 5%", loc="left")
+    # The surest pair of each perturbation, so that one gene with many does not fill the panel.
+    best = rows[significant].drop_duplicates("gene").head(_LABELLED)
+    labels: list[tuple[bool, float]] = []
     span = max(float(heights.max(initial=1.0)), 1.0)
     for row, height in zip(best.itertuples(index=False), _heights(best["p"]), strict=True):
         more = row.specific > 0
-        if any(side == more and abs(height - other) < 0.045 * span for side, other in taken):
+        if any(side == more and abs(height - place) < 0.045 * span for side, place in labels):
             continue
-        taken.append((more, float(height)))
+        labels.append((more, float(height)))
         axis.annotate(
             f"{row.gene} → {row.responder}", (row.specific, height), fontsize=6,
             xytext=(4 if more else -4, -2), textcoords="offset points",
@@ -80,14 +88,14 @@ def _heights(p: pd.Series) -> npt.NDArray[np.float64]:
     return np.asarray(-np.log10(np.maximum(p.to_numpy(np.float64), smallest)))
 
 
-def network_figure(table: pd.DataFrame, arm: str) -> Figure:
-    """The strongest significant claims of an arm as a network of genes.
+def network_figure(findings: pd.DataFrame, arm: str) -> Figure:
+    """The strongest findings of an arm as a network of genes.
 
     Parameters
     ----------
-    table
-        As of :func:`volcano_figure`. Drawn are the first 40 pairs at a false-discovery rate of
-        5 % whose responder moves more than expected, at most 4 of one knock-out.
+    findings
+        Pairs, the surest first: the columns ``gene``, ``responder`` and ``specific``. Drawn are
+        the first 40, at most 4 of one perturbation.
     arm
         Which arm.
     """
@@ -95,20 +103,19 @@ def network_figure(table: pd.DataFrame, arm: str) -> Figure:
     import networkx as nx
     from matplotlib.figure import Figure
 
-    rows = table[(table["arm"] == arm) & (table["q"] <= _RATE) & (table["specific"] > 0)]
-    few = rows[rows.groupby("gene", observed=True).cumcount() < _OF_ONE_GENE]
+    few = findings[findings.groupby("gene", observed=True).cumcount() < _OF_ONE_GENE]
     shown = few.head(MOST_EDGES)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 6.2), layout="constrained")
         axis = figure.subplots()
         axis.set_axis_off()
         axis.set_title(
-            f"{arm}: {len(shown)} of the surest of {len(rows):,} claims (FDR 5%), at most "
-            f"{_OF_ONE_GENE} a knock-out",
+            f"{arm}: {len(shown)} of the surest of {len(findings):,} findings (FDR 5%), at most "
+            f"{_OF_ONE_GENE} a perturbation",
             loc="left",
         )
         if shown.empty:
-            axis.text(0.5, 0.5, "No claim at this rate.", ha="center", transform=axis.transAxes)
+            axis.text(0.5, 0.5, "No finding at this rate.", ha="center", transform=axis.transAxes)
             return figure
         graph = nx.DiGraph()
         for row in shown.itertuples(index=False):
@@ -132,7 +139,7 @@ def network_figure(table: pd.DataFrame, arm: str) -> Figure:
 
 
 def _layout(graph: Any) -> dict[str, npt.NDArray[np.float64]]:
-    """Places of genes: connected parts side by side, the largest first, none on another."""
+    """Places of genes: connected parts side by side, the largest first."""
     import networkx as nx
 
     places: dict[str, npt.NDArray[np.float64]] = {}
@@ -152,25 +159,26 @@ def _layout(graph: Any) -> dict[str, npt.NDArray[np.float64]]:
     return places
 
 
-def calibration_figure(histograms: pd.DataFrame, arms: list[str]) -> Figure:
-    """p-values of every arm, and of the same pairs under rank-matched swaps.
+def calibration_figure(histograms: pd.DataFrame, tests: Tests) -> Figure:
+    """p-values of every test, and of the same pairs under rank-matched swaps.
 
     Parameters
     ----------
     histograms
-        Columns ``arm``, ``bin`` (lower edge), ``real``, ``swapped``.
-    arms
-        Which arms, in order.
+        Columns ``kind``, ``arm``, ``bin`` (lower edge), ``real``, ``swapped``.
+    tests
+        Title of each panel → kind and arm, in order.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 * len(arms) + 0.6, 2.9), layout="constrained")
-        axes = figure.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0]
-        for axis, arm in zip(axes, arms, strict=True):
-            rows = histograms[histograms["arm"] == arm]
+        figure = Figure(figsize=(2.6 * len(tests) + 0.6, 2.9), layout="constrained")
+        axes = figure.subplots(1, len(tests), sharex=True, sharey=True, squeeze=False)[0]
+        for axis, (label, (kind, arm)) in zip(axes, tests.items(), strict=True):
+            rows = histograms[(histograms["kind"] == kind) & (histograms["arm"] == arm)]
             _histogram(axis, rows, arm)
+            axis.set_title(label, loc="left")
         axes[0].set_ylabel("density of pairs")
         axes[-1].legend(frameon=False, fontsize=7, loc="upper right")
         figure.supxlabel("p-value", fontsize=9)
@@ -179,9 +187,9 @@ def calibration_figure(histograms: pd.DataFrame, arms: list[str]) -> Figure:
 
 def _histogram(axis: Axes, rows: pd.DataFrame, arm: str) -> None:
     width = 1.0 / max(len(rows), 1)
-    place = "placebo" if arm == "shift" else "knock-outs"
+    name = "placebo" if role_of(arm) is Role.PLACEBO else "perturbations"
     for column, label, style in (
-        ("real", place, {"color": ARM_COLOURS.get(arm, "#333333"), "alpha": 0.55}),
+        ("real", name, {"color": ARM_COLOURS.get(arm, "#333333"), "alpha": 0.55}),
         ("swapped", "swapped with rank-matched", {"color": "none", "edgecolor": "#222222"}),
     ):
         total = rows[column].sum()
@@ -191,4 +199,3 @@ def _histogram(axis: Axes, rows: pd.DataFrame, arm: str) -> None:
             rows["bin"], heights, width=width, align="edge", label=label, linewidth=0.8, **options
         )
     axis.axhline(1.0, color="#222222", linewidth=0.8, linestyle=":")
-    axis.set_title(arm, loc="left")

@@ -1,25 +1,26 @@
-"""Log effects of a sweep, one cell at a time."""
+"""Log effects of a run, one cell at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.errors import InputError, OptionError
-from ranklock.run.old_sweep_result import Sweep
+from ranklock.run.run import EffectBlock, Run
 
 Array = npt.NDArray[np.float64]
-Ranks = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class CellEffects:
-    """Effects of the knock-outs of one cell under one arm.
+    """Effects of the perturbations of one cell under one arm.
 
     Attributes
     ----------
@@ -27,23 +28,24 @@ class CellEffects:
         What the cell is a replicate of: itself, or its donor.
     genes
         Genes in the cell.
-    knocked_out, knocked_out_ranks
-        Token and rank of each knocked-out gene, highest rank first, shape (knock-outs,).
+    perturbations, gene_ranks
+        Number of each perturbation, and the rank of its gene, highest rank first, shape
+        (perturbations,).
     responders, responder_ranks
-        The same of the responders, shape (responders,).
+        Token and rank of each responder, shape (responders,).
     log_effects
-        log10 of cosine distances, shape (knock-outs, responders). Distances below the noise floor
-        count as the floor. NaN for the knocked-out gene itself.
+        log10 of cosine distances, shape (perturbations, responders). Distances below the noise
+        floor count as the floor. NaN for the perturbed genes themselves.
     under_floor
         Which displacements are under the noise floor, same shape.
     """
 
     replicate: str
     genes: int
-    knocked_out: Ranks
-    knocked_out_ranks: Ranks
-    responders: Ranks
-    responder_ranks: Ranks
+    perturbations: Integers
+    gene_ranks: Integers
+    responders: Integers
+    responder_ranks: Integers
     log_effects: Array
     under_floor: Marks
 
@@ -53,95 +55,77 @@ class CellEffects:
         return np.isfinite(self.log_effects)
 
 
-def replicates_of(sweep: Sweep, donor: str | None) -> pd.Series:
-    """Cell's name → replicate: the cell itself, or its donor.
-
-    Raises
-    ------
-    InputError
-        When the cells have no such column, or a cell has no donor.
-    """
-    names = pd.Index([str(name) for name in sweep.cells.index])
-    if donor is None:
-        return pd.Series(names, index=names)
-    if donor not in sweep.cells:
-        there = ", ".join(map(str, sweep.cells.columns)) or "no columns"
-        raise InputError(
-            f"The cells of {sweep.folder} have no column {donor!r} (they have {there}); name the "
-            "column of obs that holds donors or samples."
-        )
-    values = sweep.cells[donor]
-    if values.isna().any():
-        raise InputError(
-            f"{int(values.isna().sum())} cells of {sweep.folder} have no {donor}; leave them out, "
-            "or name another column."
-        )
-    return pd.Series(values.astype(str).to_numpy(), index=names)
-
-
 @dataclass(frozen=True, eq=False)
-class SweepEffects:
-    """Effects of a sweep under one arm; iterating reads one cell after another.
+class LogEffects:
+    """Effects of a run's perturbations of one kind under one arm; iterating reads cell after cell.
 
     Attributes
     ----------
-    sweep, arm
+    run, kind, arm
         Of what.
     replicates
-        Cell's name → replicate. Cells of one replicate come one after another.
+        Cell's name → replicate; cells that are not in it are passed over. Cells of one replicate
+        come one after another.
+
+    Notes
+    -----
+    Genes that were inserted into a cell have no rank there, and so no controls at like ranks: they
+    are passed over.
     """
 
-    sweep: Sweep
+    run: Run
+    kind: str
     arm: str
     replicates: pd.Series
 
     def __iter__(self) -> Iterator[CellEffects]:
-        floor = self.sweep.floor
-        fields = (self.arm, f"{self.arm}_displacement")
-        for layout, numbers in self.sweep.cells_effects(fields, self._order()):
-            distances = numbers[self.arm].astype(np.float64)
-            if not np.isfinite(distances).any():
-                continue
-            with np.errstate(divide="ignore"):
-                logs = np.log10(np.maximum(distances, floor.cosine_distance))
-            under = numbers[f"{self.arm}_displacement"] <= floor.displacement
-            done = np.isfinite(distances).any(axis=1)
-            yield CellEffects(
-                str(self.replicates[layout.name]),
-                layout.genes_in_cell,
-                layout.knocked_out[done].astype(np.int64),
-                layout.knocked_out_ranks[done].astype(np.int64),
-                layout.responders.astype(np.int64),
-                layout.responder_ranks.astype(np.int64),
-                np.where(np.isfinite(logs), logs, np.nan)[done],
-                under[done],
-            )
+        fields = ("cosine_distance", "displacement")
+        for blocks in self._cells(fields):
+            cell = self._of_cell(blocks)
+            if len(cell.perturbations):
+                yield cell
 
-    def _order(self) -> list[str]:
-        return [str(name) for name in self.replicates.sort_values(kind="stable").index]
+    def counts(self) -> tuple[pd.Series, pd.Series]:
+        """In how many cells each perturbation was made, and each responder read.
 
+        Returns
+        -------
+        Perturbation → cells, and responder's token → cells, both ascending.
+        """
+        size = len(self.run.perturbations), int(self.run.genes.index.max()) + 1
+        perturbations, responders = (np.zeros(length, np.int64) for length in size)
+        for blocks in self._cells(()):
+            for block in blocks:
+                perturbations[block.perturbations[block.gene_ranks >= 0]] += 1
+            responders[blocks[0].responders] += 1
+        return tuple(pd.Series(n)[lambda cells: cells > 0] for n in (perturbations, responders))
 
-def effects_of(sweep: Sweep, arm: str, donor: str | None = None) -> SweepEffects:
-    """Effects of a sweep under one arm.
+    def _cells(self, fields: Sequence[str]) -> Iterator[list[EffectBlock]]:
+        order = list(self.replicates.sort_values(kind="stable").index)
+        blocks = self.run.blocks(fields, [self.arm], kind=self.kind, cells=order)
+        for _, of_cell in groupby(blocks, key=attrgetter("row")):
+            yield list(of_cell)
 
-    Raises
-    ------
-    InputError
-        When the sweep did not run the arm, or stored no effects on genes.
-    """
-    if arm not in sweep.arms:
-        raise OptionError(f"{sweep.folder} has no arm {arm!r}; it has: {', '.join(sweep.arms)}.")
-    if sweep.manifest["asked"]["read"] == "cell":
-        raise InputError(
-            f"{sweep.folder} read cell shifts only; run the sweep with --read both, or ask "
-            "ranklock knockouts about it."
+    def _of_cell(self, blocks: list[EffectBlock]) -> CellEffects:
+        ranks = np.concatenate([block.gene_ranks for block in blocks]).astype(np.int64)
+        distances, displacements = (
+            np.concatenate([block.values[field][self.arm] for block in blocks])
+            for field in ("cosine_distance", "displacement")
         )
-    return SweepEffects(sweep, arm, replicates_of(sweep, donor))
-
-
-def arms_of(sweep: Sweep, asked: Sequence[str] | None) -> tuple[str, ...]:
-    """Arms to look at: those asked for, or all of the sweep's."""
-    arms = tuple(dict.fromkeys(asked or sweep.arms))
-    for arm in arms:
-        effects_of(sweep, arm)
-    return arms
+        rows = np.argsort(ranks, kind="stable")
+        rows = rows[(ranks[rows] >= 0) & np.isfinite(distances[rows]).any(axis=1)]
+        floor = self.run.floor
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log10(np.maximum(distances[rows].astype(np.float64), floor.cosine_distance))
+        return CellEffects(
+            replicate=str(self.replicates[blocks[0].cell]),
+            genes=blocks[0].genes_in_cell,
+            perturbations=np.concatenate([block.perturbations for block in blocks])[rows].astype(
+                np.int64
+            ),
+            gene_ranks=ranks[rows],
+            responders=blocks[0].responders.astype(np.int64),
+            responder_ranks=blocks[0].responder_ranks.astype(np.int64),
+            log_effects=np.where(np.isfinite(logs), logs, np.nan),
+            under_floor=displacements[rows] <= floor.displacement,
+        )

@@ -1,4 +1,4 @@
-"""Two components of knock-outs, one with impact and one without."""
+"""Two components of perturbations, one with impact and one without."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Mixture:
     means, deviations, weights
         Of the components, that without impact first, each of shape (2,).
     bic_gain
-        BIC of one component minus that of two. Below 10 the data do not ask for two.
+        BIC of one component minus that of double. Below 10 the data do not ask for double.
     """
 
     impact: Array
@@ -59,24 +59,24 @@ def two_components(genes: npt.ArrayLike, values: npt.ArrayLike, seed: int = 0) -
     known = fitted[np.isfinite(fitted)][:, None]
     if len(known) < FEWEST or np.ptp(known) == 0:
         return None
-    one = GaussianMixture(1, random_state=seed).fit(known)
-    two = GaussianMixture(2, n_init=5, random_state=seed).fit(known)
+    single = GaussianMixture(1, random_state=seed).fit(known)
+    double = GaussianMixture(2, n_init=5, random_state=seed).fit(known)
     middle = np.median(known)
-    order = np.argsort(np.abs(two.means_[:, 0] - middle), kind="stable")
+    order = np.argsort(np.abs(double.means_[:, 0] - middle), kind="stable")
 
     def probability(of: npt.ArrayLike) -> Array:
         numbers = np.asarray(of, np.float64)
-        out = np.full(len(numbers), np.nan)
-        there = np.isfinite(numbers)
-        if there.any():
-            out[there] = two.predict_proba(numbers[there, None])[:, order[1]]
-        return out
+        probabilities = np.full(len(numbers), np.nan)
+        finite = np.isfinite(numbers)
+        if finite.any():
+            probabilities[finite] = double.predict_proba(numbers[finite, None])[:, order[1]]
+        return probabilities
 
     return Mixture(
         impact=probability(fitted),
         of_values=probability(values),
-        means=two.means_[order, 0],
-        deviations=np.sqrt(two.covariances_[order, 0, 0]),
-        weights=two.weights_[order],
-        bic_gain=float(one.bic(known) - two.bic(known)),
+        means=double.means_[order, 0],
+        deviations=np.sqrt(double.covariances_[order, 0, 0]),
+        weights=double.weights_[order],
+        bic_gain=float(single.bic(known) - double.bic(known)),
     )

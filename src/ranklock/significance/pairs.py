@@ -1,10 +1,11 @@
-"""Means over replicates of what knock-outs do to responders, gathered one cell at a time."""
+"""Means over replicates of what perturbations do to responders, gathered one cell at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,20 @@ from ranklock.statistics.replicates import Tested, means_tested
 
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int32]
-Tokens = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
+MOSTLY_UNDER = 0.5  # of its cells under the noise floor: what is never significant
 _BYTES = 3 * 20 + 4 + 8 + 4 + 8 + 40  # of a pair: running moments, counts, sums, temporaries
-_MOSTLY_UNDER = 0.5  # of a pair's cells: from there on its effect is called noise
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Knock-outs × responders, over cells; matrices of shape (knock-outs, responders).
+    """Perturbations × responders, over cells; matrices of shape (perturbations, responders).
 
     Attributes
     ----------
-    knocked_out, responders
-        Tokens, ascending.
+    perturbations, responders
+        Numbers of the one and tokens of the other, ascending.
     n_cells, n_replicates
         In which both genes were, and a specific effect could be told.
     log_effect
@@ -41,48 +42,48 @@ class Pairs:
     specific
         Mean specific effect over replicates, log10.
     tested
-        Tests of the standardised specific effects, each array of shape (knock-outs × responders,).
-        The standard error is of ``specific``.
+        Tests of the standardised specific effects, each array of shape (perturbations ×
+        responders,). The standard error is of ``specific``.
     under_floor
         Share of the cells in which the effect is under the noise floor.
-    null
-        p-values of the same pairs where each knock-out was swapped for a rank-matched one.
+    swapped
+        p-values of the same pairs where each perturbation was swapped for a rank-matched one.
     potency, responsiveness
-        Means over cells, log10, shape (knock-outs,) and (responders,).
-    knocked_out_rank, responder_rank
+        Means over cells, log10, shape (perturbations,) and (responders,).
+    gene_rank, responder_rank
         Mean ranks over cells.
     cells, replicates
         How many there were.
-    knockouts_in_cell
-        How many genes were knocked out of each, shape (cells,).
+    perturbations_in_cell
+        How many perturbations each had, shape (cells,).
     controls
         Median number of rank-matched controls of an entry.
     """
 
-    knocked_out: Tokens
-    responders: Tokens
+    perturbations: Integers
+    responders: Integers
     n_cells: Counts
     n_replicates: Counts
     log_effect: Array
     specific: Array
     tested: Tested
     under_floor: Array
-    null: Array
+    swapped: Array
     potency: Array
     responsiveness: Array
-    knocked_out_rank: Array
+    gene_rank: Array
     responder_rank: Array
     cells: int
     replicates: int
-    knockouts_in_cell: npt.NDArray[np.int_]
+    perturbations_in_cell: npt.NDArray[np.int_]
     controls: float
 
 
 def gather(
     effects: Iterable[CellEffects],
     surface: RankSurface,
-    knocked_out: Tokens,
-    responders: Tokens,
+    perturbations: Integers,
+    responders: Integers,
     *,
     min_cells: int,
     seed: int,
@@ -95,25 +96,25 @@ def gather(
         Cells; those of one replicate one after another.
     surface
         From :func:`ranklock.significance.specific.fit_surface`.
-    knocked_out, responders
-        Tokens of the pairs asked for, ascending. All knock-outs of a cell serve as controls.
+    perturbations, responders
+        The pairs asked for, ascending. All perturbations of a cell serve as controls.
     min_cells
         Pairs that fewer cells have are not tested.
     seed
-        Of the null's swaps.
+        Of the swaps.
 
     Notes
     -----
     Within a replicate, cells are averaged first. A pair whose effect is under the noise floor in
     half of its cells is not tested: it is noise, whatever its mean.
     """
-    gathered = _Gathered(knocked_out, responders, seed)
-    for _, cells in groupby(effects, key=lambda cell: cell.replicate):
-        gathered.add([(cell, specific_effects(cell, surface)) for cell in cells])
-    return gathered.finish(min_cells)
+    sums = _Sums(perturbations, responders, seed)
+    for _, cells in groupby(effects, key=attrgetter("replicate")):
+        sums.add([(cell, specific_effects(cell, surface)) for cell in cells])
+    return sums.finish(min_cells)
 
 
-def check_memory(knockouts: int, responders: int) -> None:
+def check_memory(perturbations: int, responders: int) -> None:
     """Refuse a table of pairs that does not fit into memory.
 
     Raises
@@ -121,26 +122,26 @@ def check_memory(knockouts: int, responders: int) -> None:
     InputError
         With what would.
     """
-    needed, free = knockouts * responders * _BYTES, psutil.virtual_memory().available
+    needed, free = perturbations * responders * _BYTES, psutil.virtual_memory().available
     if needed > free:
         raise InputError(
-            f"{knockouts:,} knock-outs × {responders:,} responders take {needed / 2**30:.1f} GiB, "
-            f"and {free / 2**30:.1f} GiB are free; ask about fewer genes (--gene), or for more "
-            "cells a pair (--min-cells)."
+            f"{perturbations:,} perturbations × {responders:,} responders take "
+            f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; ask about fewer genes "
+            "(--gene), or for more cells a pair (--min-cells)."
         )
 
 
-class _Gathered:
-    def __init__(self, knocked_out: Tokens, responders: Tokens, seed: int) -> None:
-        self.knocked_out, self.responders = knocked_out, responders
-        shape = (len(knocked_out), len(responders))
+class _Sums:
+    def __init__(self, perturbations: Integers, responders: Integers, seed: int) -> None:
+        self.perturbations, self.responders = perturbations, responders
+        shape = (len(perturbations), len(responders))
         self.specific, self.standardised = RunningMoments(shape), RunningMoments(shape)
-        self.null = RunningMoments(shape)
+        self.swapped = RunningMoments(shape)
         self.n_cells, self.under = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         self.log_effect = np.zeros(shape)
-        self.of_rows = _Means(len(knocked_out), 2)  # potency, rank
+        self.of_rows = _Means(len(perturbations), 2)  # potency, rank
         self.of_columns = _Means(len(responders), 2)  # responsiveness, rank
-        self.knockouts_in_cell: list[int] = []
+        self.perturbations_in_cell: list[int] = []
         self.controls: list[float] = []
         self.replicates = 0
         self._draw = np.random.default_rng(seed)
@@ -148,60 +149,59 @@ class _Gathered:
     def add(self, replicate: list[tuple[CellEffects, Specific]]) -> None:
         """Take in the cells of one replicate."""
         self.replicates += 1
-        parts = [self._cell(cell, found) for cell, found in replicate]
-        running = (self.specific, self.standardised, self.null)
+        parts = [self._cell(cell, specific) for cell, specific in replicate]
+        moments = (self.specific, self.standardised, self.swapped)
         if len(parts) == 1:
             rows, columns, numbers = parts[0]
-            for moments, values in zip(running, numbers, strict=True):
-                moments.update(rows, columns, values)
+            for running, values in zip(moments, numbers, strict=True):
+                running.update(rows, columns, values)
             return
         shape = self.n_cells.shape
-        for which, moments in enumerate(running):
+        for index, running in enumerate(moments):
             total, count = np.zeros(shape), np.zeros(shape)
             for rows, columns, numbers in parts:
-                where = np.ix_(rows, columns)
-                total[where] += np.nan_to_num(numbers[which])
-                count[where] += np.isfinite(numbers[which])
+                entries = np.ix_(rows, columns)
+                total[entries] += np.nan_to_num(numbers[index])
+                count[entries] += np.isfinite(numbers[index])
             with np.errstate(invalid="ignore"):
                 mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-            moments.update(np.arange(shape[0]), np.arange(shape[1]), mean)
+            running.update(np.arange(shape[0]), np.arange(shape[1]), mean)
 
     def _cell(
-        self, cell: CellEffects, found: Specific
+        self, cell: CellEffects, effects: Specific
     ) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_], tuple[Array, Array, Array]]:
-        asked = np.isin(cell.knocked_out, self.knocked_out)
+        asked = np.isin(cell.perturbations, self.perturbations)
         read = np.isin(cell.responders, self.responders)
-        rows = np.searchsorted(self.knocked_out, cell.knocked_out[asked])
+        rows = np.searchsorted(self.perturbations, cell.perturbations[asked])
         columns = np.searchsorted(self.responders, cell.responders[read])
-        part = np.ix_(asked, read)
-        specific = found.specific[part]
+        part, entries = np.ix_(asked, read), np.ix_(rows, columns)
+        specific = effects.specific[part]
         able = np.isfinite(specific)
-        where = np.ix_(rows, columns)
-        self.n_cells[where] += able
-        self.under[where] += able & cell.under_floor[part]
-        self.log_effect[where] += np.where(able, cell.log_effects[part], 0.0)
-        self.of_rows.add(rows, found.potency[asked], cell.knocked_out_ranks[asked])
-        self.of_columns.add(columns, found.responsiveness[read], cell.responder_ranks[read])
-        self.knockouts_in_cell.append(len(cell.knocked_out))
-        if (found.controls > 0).any():
-            self.controls.append(float(np.median(found.controls[found.controls > 0])))
-        swapped = found.standardised[neighbours(len(cell.knocked_out), self._draw)]
-        swapped[cell.knocked_out[:, None] == cell.responders[None, :]] = np.nan
-        return rows, columns, (specific, found.standardised[part], swapped[part])
+        self.n_cells[entries] += able
+        self.under[entries] += able & cell.under_floor[part]
+        self.log_effect[entries] += np.where(able, cell.log_effects[part], 0.0)
+        self.of_rows.add(rows, effects.potency[asked], cell.gene_ranks[asked])
+        self.of_columns.add(columns, effects.responsiveness[read], cell.responder_ranks[read])
+        self.perturbations_in_cell.append(len(cell.perturbations))
+        if (effects.controls > 0).any():
+            self.controls.append(float(np.median(effects.controls[effects.controls > 0])))
+        swapped = effects.standardised[neighbours(len(cell.perturbations), self._draw)]
+        swapped[~cell.present] = np.nan  # a gene is no responder to its own perturbation
+        return rows, columns, (specific, effects.standardised[part], swapped[part])
 
     def finish(self, min_cells: int) -> Pairs:
         with np.errstate(invalid="ignore", divide="ignore"):
             under = self.under / self.n_cells
             log_effect = np.where(self.n_cells > 0, self.log_effect / self.n_cells, np.nan)
-        testable = (self.n_cells >= min_cells) & (under < _MOSTLY_UNDER)
-        tested = _test(self.standardised, testable)
-        with np.errstate(invalid="ignore", divide="ignore"):
             error = np.sqrt(self.specific.variances() / self.specific.count)
-        tested = Tested(error.ravel().astype(np.float64), tested.t, tested.p, tested.q)
-        potency, rank = self.of_rows.means()
+        testable = (self.n_cells >= min_cells) & (under < MOSTLY_UNDER)
+        tested = replace(
+            _test(self.standardised, testable), standard_error=error.ravel().astype(np.float64)
+        )
+        potency, gene_rank = self.of_rows.means()
         responsiveness, responder_rank = self.of_columns.means()
         return Pairs(
-            knocked_out=self.knocked_out,
+            perturbations=self.perturbations,
             responders=self.responders,
             n_cells=self.n_cells,
             n_replicates=self.specific.count,
@@ -209,14 +209,14 @@ class _Gathered:
             specific=self.specific.means().astype(np.float64),
             tested=tested,
             under_floor=under,
-            null=_test(self.null, testable).p,
+            swapped=_test(self.swapped, testable).p,
             potency=potency,
             responsiveness=responsiveness,
-            knocked_out_rank=rank,
+            gene_rank=gene_rank,
             responder_rank=responder_rank,
-            cells=len(self.knockouts_in_cell),
+            cells=len(self.perturbations_in_cell),
             replicates=self.replicates,
-            knockouts_in_cell=np.array(self.knockouts_in_cell, dtype=int),
+            perturbations_in_cell=np.array(self.perturbations_in_cell, dtype=int),
             controls=float(np.median(self.controls)) if self.controls else 0.0,
         )
 
@@ -248,13 +248,13 @@ def _test(moments: RunningMoments, testable: npt.NDArray[np.bool_]) -> Tested:
 
 def neighbours(rows: int, draw: np.random.Generator) -> npt.NDArray[np.int_]:
     """For each row another one within reach; itself where it is alone."""
-    own = np.arange(rows)
+    row = np.arange(rows)
     if rows < 2:
-        return own
+        return row
     reach = min(REACH, rows - 1)
-    away = draw.integers(1, reach + 1, rows) * draw.choice([-1, 1], rows)
-    other = own + away
-    other = np.where((other < 0) | (other >= rows), own - away, other)
-    # In a short list a step may lead out at either end; then the next one is taken.
-    outside = (other < 0) | (other >= rows)
-    return np.where(outside, np.where(own + 1 < rows, own + 1, own - 1), other)
+    step = draw.integers(1, reach + 1, rows) * draw.choice([-1, 1], rows)
+    target = row + step
+    target = np.where((target < 0) | (target >= rows), row - step, target)
+    # In a short list a step may lead out at either end; then the next row is taken.
+    outside = (target < 0) | (target >= rows)
+    return np.where(outside, np.where(row + 1 < rows, row + 1, row - 1), target)

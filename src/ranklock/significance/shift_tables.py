@@ -1,164 +1,135 @@
-"""Shifts of knock-outs as a tidy table, from a sweep, from knock-outs, or from anyone's table."""
+"""Shifts of cells as a tidy table of quantities, from a run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from ranklock.errors import InputError, OptionError
-from ranklock.run.old_sweep_result import Sweep
-from ranklock.significance.log_effects import replicates_of
+from ranklock.errors import InputError
+from ranklock.run import fields
+from ranklock.run.run import Run
+from ranklock.significance.asked import tests_of
 
-CELL_SHIFT, GOAL, BEYOND = "cell shift", "towards goal", "goal beyond alternatives"
-COLUMNS = ("cell", "replicate", "gene", "gene_id", "gene_rank", "arm", "quantity", "shift",
+CELL_SHIFT, GENE_SHIFT = "cell shift", "mean gene shift"
+TOWARDS = "towards "
+GOAL, BEYOND = TOWARDS + "goal", "goal beyond alternatives"
+UNSIGNED = (CELL_SHIFT, GENE_SHIFT)  # distances: compared on the log scale, larger is a finding
+COLUMNS = ("cell", "replicate", "gene", "gene_id", "gene_rank", "kind", "arm", "quantity", "shift",
            "scaled", "under_noise_floor")  # fmt: skip
-_SMALLEST = 1e-16  # of a distance without a noise floor: the rounding of float64
-_NEEDED = ("cell", "gene", "gene_rank", "shift")
+SMALLEST = 1e-16  # of a distance without a noise floor: the rounding of float64
 
 
-def shifts_of_sweep(
-    sweep: Sweep, arms: Sequence[str] | None = None, donor: str | None = None
-) -> pd.DataFrame:
-    """Every shift that a sweep read: of the cell embedding, and towards states.
-
-    Returns
-    -------
-    One row a cell, knock-out, arm and quantity, with the columns ``cell``, ``replicate``,
-    ``gene``, ``gene_id``, ``gene_rank``, ``arm``, ``quantity``, ``shift``, ``scaled`` (log10 of a
-    cell shift, else the shift; NaN under the noise floor) and ``under_noise_floor``.
-
-    Raises
-    ------
-    InputError
-        When the sweep did not read the cell embedding, or has no such arm or column.
-    """
-    if sweep.manifest["asked"]["read"] == "genes":
-        raise InputError(
-            f"{sweep.folder} read effects on genes only; run the sweep with --read both or cell."
-        )
-    chosen = tuple(dict.fromkeys(arms or sweep.arms))
-    missing = [arm for arm in chosen if arm not in sweep.arms]
-    if missing:
-        raise OptionError(
-            f"{sweep.folder} has no arm {missing[0]!r}; it has: {', '.join(sweep.arms)}."
-        )
-    replicates = replicates_of(sweep, donor)
-    wide = sweep.knockouts()
-    names = wide["cell"].astype(str)
-    common = pd.DataFrame(
-        {
-            "cell": names,
-            "replicate": replicates[names].to_numpy(),
-            "gene": wide["gene"].astype(str),
-            "gene_id": wide["gene_id"].astype(str),
-            "gene_rank": wide["gene_rank"],
-        }
-    )
-    parts = []
-    for arm in chosen:
-        under = wide[f"{arm}_cell_displacement"] <= sweep.floor.cell_displacement
-        prefix = f"{arm}_towards_"
-        states = [str(name).removeprefix(prefix) for name in wide if str(name).startswith(prefix)]
-        values = {CELL_SHIFT: wide[f"{arm}_cell_shift"]}
-        values |= {f"towards {state}": wide[prefix + state] for state in states}
-        others = [state for state in states if state != "goal"]
-        if "goal" in states and others:
-            alternatives = wide[[prefix + state for state in others]].mean(axis=1)
-            values[BEYOND] = wide[f"{prefix}goal"] - alternatives
-        for quantity, shift in values.items():
-            floor = sweep.floor.cell_shift
-            scaled = np.log10(np.maximum(shift, max(floor, _SMALLEST)))
-            parts.append(
-                common.assign(
-                    arm=arm, quantity=quantity, shift=shift,
-                    scaled=np.where(under, np.nan, scaled if quantity == CELL_SHIFT else shift),
-                    under_noise_floor=under,
-                )
-            )  # fmt: skip
-    return pd.concat(parts, ignore_index=True)
-
-
-def shifts_of_table(path: Path, donor: str | None = None) -> pd.DataFrame:
-    """Shifts of a table that was made elsewhere, or of a knock-out's ``cell_shifts.parquet``.
+def scaled(
+    shift: npt.ArrayLike, quantity: str, floor: float, under: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """Shifts on the scale on which they are compared: log10 of distances, else as they are.
 
     Parameters
     ----------
-    path
-        A .csv, .tsv or .parquet with the columns ``cell``, ``gene``, ``gene_rank`` (from 0) and
-        ``shift`` (or ``cosine_distance``); if there, ``arm``, ``gene_id`` and ``quantity``.
-    donor
-        Column that names donors.
+    shift
+        Of a cell each, shape (rows,).
+    quantity
+        What they are.
+    floor
+        Noise floor of a distance.
+    under
+        Which are under the noise floor, shape (rows,): NaN in what is returned.
+    """
+    values = np.asarray(shift, np.float64)
+    if quantity in UNSIGNED:
+        values = np.log10(np.maximum(values, max(floor, SMALLEST)))
+    return np.where(under, np.nan, values)
+
+
+def shifts_of_run(
+    run: Run, arms: Sequence[str] | None, replicates: pd.Series
+) -> tuple[pd.DataFrame, list[str]]:
+    """Every shift that a run read: of cells, towards states, of a classifier's logits.
+
+    Parameters
+    ----------
+    run
+        The run.
+    arms
+        Which arms; all by default.
+    replicates
+        Cell's name → replicate; cells that are not in it are left out.
+
+    Returns
+    -------
+    One row a cell, perturbation, arm and quantity, with :data:`COLUMNS`: ``scaled`` as of
+    :func:`scaled`, NaN under the noise floor; and sentences about what was left out.
 
     Raises
     ------
     InputError
-        When it cannot be read, lacks a column, or holds what is no number.
+        When the run read no shifts of cells.
+    OptionError
+        When it has no such arm.
     """
-    try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, sep="\t" if path.suffix in (".tsv", ".txt") else ",")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a table ({error}).") from error
-    if "shift" not in table and "cosine_distance" in table:
-        table = table.rename(columns={"cosine_distance": "shift"})
-    missing = [name for name in (*_NEEDED, *([donor] if donor else [])) if name not in table]
-    if missing:
-        raise InputError(
-            f"{path} has no column {missing[0]!r} (it has {', '.join(map(str, table))}); a table "
-            f"of shifts has the columns {', '.join(_NEEDED)}."
+    tests = tests_of(run, arms)
+    if fields.LOGITS not in run.reads:
+        run.check_reads(fields.CELL)
+    table = run.shifts
+    names = table["cell"].astype(str)
+    unranked = table["gene_rank"].isna()
+    table = table[names.isin(replicates.index) & ~unranked]
+    statements = [
+        f"{unranked.mean():.0%} of the shifts are of genes that were inserted into their cell; "
+        "they have no rank there, and so nothing at like ranks to be compared with."
+    ] * bool(unranked.any())
+    parts = []
+    for kind, arm in tests:
+        rows = table[(table["kind"] == kind) & (table["arm"] == arm)]
+        if rows.empty:
+            continue
+        cells = rows["cell"].astype(str)
+        under = _under_floor(rows)
+        common = pd.DataFrame(
+            {
+                "cell": cells,
+                "replicate": replicates[cells].to_numpy(),
+                "gene": rows["gene"].astype(str),
+                "gene_id": rows["gene_id"].astype(str),
+                "gene_rank": rows["gene_rank"].astype(int),
+                "kind": kind,
+                "arm": arm,
+            }
         )
-    for name in ("gene_rank", "shift"):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        wrong = numbers.isna() & table[name].notna()
-        if wrong.any():
-            raise InputError(
-                f"{path}: {table[name][wrong].iloc[0]!r} in column {name!r} is no number."
-            )
-        table[name] = numbers
-    table = table[table["shift"].notna() & table["gene_rank"].notna()]
-    if table.empty:
-        raise InputError(f"{path} holds no shift.")
-    _check_rows(table, path)
-    shift = table["shift"].to_numpy(np.float64)
-    quantity = table.get("quantity", pd.Series(CELL_SHIFT, table.index)).astype(str)
-    if ((shift < 0) & (quantity == CELL_SHIFT)).any():
-        quantity = quantity.mask(quantity == CELL_SHIFT, GOAL)  # distances have no sign
-    of_cells = (quantity == CELL_SHIFT).to_numpy()
-    under = table.get("under_noise_floor", pd.Series(False, table.index)).astype(bool).to_numpy()
-    under |= of_cells & (shift <= _SMALLEST)
-    scaled = np.where(of_cells, np.log10(np.maximum(shift, _SMALLEST)), shift)
-    scaled = np.where(under, np.nan, scaled)
-    cell = table["cell"].astype(str)
-    return pd.DataFrame(
-        {
-            "cell": cell,
-            "replicate": table[donor].astype(str) if donor else cell,
-            "gene": table["gene"].astype(str),
-            "gene_id": table.get("gene_id", table["gene"]).astype(str),
-            "gene_rank": table["gene_rank"].astype(int),
-            "arm": table.get("arm", pd.Series("delete", table.index)).astype(str),
-            "quantity": quantity,
-            "shift": shift,
-            "scaled": scaled,
-            "under_noise_floor": under,
-        }
-    ).reset_index(drop=True)
+        for quantity, shift, floor in _quantities(rows, run):
+            values = shift.to_numpy(np.float64)
+            parts.append(
+                common.assign(
+                    quantity=quantity, shift=values,
+                    scaled=scaled(values, quantity, floor, under), under_noise_floor=under,
+                )
+            )  # fmt: skip
+    if not parts:
+        raise InputError(f"{run.folder} holds no shift of a gene that its cell has.")
+    return pd.concat(parts, ignore_index=True), statements
 
 
-def _check_rows(table: pd.DataFrame, path: Path) -> None:
-    """Refuse ranks that are none, and knock-outs that stand there twice."""
-    if (table["gene_rank"] < 0).any():
-        raise InputError(f"{path}: gene_rank goes from 0, the highest; it holds negative ranks.")
-    of = [name for name in ("cell", "gene", "arm", "quantity") if name in table]
-    twice = table.duplicated(of)
-    if twice.any():
-        row = table[twice].iloc[0]
-        raise InputError(
-            f"{path}: {row['gene']} stands twice in cell {row['cell']}, with the same "
-            f"{' and '.join(of)}; leave one row of each."
-        )
+def _under_floor(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which cells hardly moved; none are known to where their embedding was not read."""
+    if fields.UNDER_NOISE_FLOOR.name not in rows:
+        return np.zeros(len(rows), bool)
+    return np.asarray(rows[fields.UNDER_NOISE_FLOOR.name], bool)
+
+
+def _quantities(rows: pd.DataFrame, run: Run) -> Iterator[tuple[str, pd.Series, float]]:
+    """Name of each quantity that was read, its values, and the noise floor of a distance."""
+    if fields.CELL in run.reads:
+        yield CELL_SHIFT, rows["cosine_distance"], run.floor.cell_shift
+        if rows["mean_gene_distance"].notna().any():
+            yield GENE_SHIFT, rows["mean_gene_distance"], run.floor.cosine_distance
+    for state in run.states:
+        yield TOWARDS + state, rows[fields.towards(state)], 0.0
+    alternatives = [fields.towards(state) for state in run.states if state != "goal"]
+    if "goal" in run.states and alternatives:
+        yield BEYOND, rows[fields.towards("goal")] - rows[alternatives].mean(axis=1), 0.0
+    for label in run.labels if fields.LOGITS in run.reads else ():
+        after, before = (rows[fields.logit(label, when)] for when in ("after", "before"))
+        yield f"logit of {label}", after - before, 0.0

@@ -1,138 +1,222 @@
-"""Which knock-outs shift cells more than others at like ranks do."""
+"""Which perturbations shift cells more than others at like ranks do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ranklock.errors import InputError, OptionError, OutputError
-from ranklock.page.style import draw
-from ranklock.run.folder import read_folder, write_folder
-from ranklock.run.old_sweep_result import OF_A_SCREEN, Sweep
+from ranklock.arms import edit_arm
+from ranklock.errors import InputError, OptionError
+from ranklock.genes.names import without_version
+from ranklock.run.asked import ESTIMATE
+from ranklock.run.run import Run, as_run
+from ranklock.significance.asked import check_list, check_min_cells, labelled
+from ranklock.significance.calibration import calibration_of
 from ranklock.significance.mixture import two_components
-from ranklock.significance.shift_figure import shifts_figure
-from ranklock.significance.shift_tables import CELL_SHIFT, shifts_of_sweep, shifts_of_table
-from ranklock.significance.shift_tests import (
-    MOSTLY_UNDER,
-    calibration_of,
-    shifts_tested,
-    with_specific,
+from ranklock.significance.pairs import MOSTLY_UNDER
+from ranklock.significance.replicates import replicates_of, without_donor
+from ranklock.significance.results import (
+    Section,
+    figure_writers,
+    read_section,
+    table_writers,
+    write_tests,
 )
+from ranklock.significance.shift_figure import shifts_figure
+from ranklock.significance.shift_files import SUFFIXES, shifts_of_file
+from ranklock.significance.shift_tables import GOAL, UNSIGNED, shifts_of_run
+from ranklock.significance.shift_tests import shifts_tested, with_specific
 from ranklock.statistics.replicates import FEWEST_REPLICATES
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TABLE, SHIFTS, CALIBRATION = "knockouts.parquet", "shifts.parquet", "calibration.parquet"
-COMMAND = "knockouts"
+NAME = "shifts"
+_TABLES = ("shifts.parquet", "shifts_in_cells.parquet", "shifts_calibration.parquet")
+_KEYS = ["kind", "arm", "quantity"]
+_FIRST = [*_KEYS, "gene", "gene_id", "shift", "specific", "standard_error", "t", "p", "q"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Knockouts:
-    """Shifts of knock-outs against rank-matched ones, tested over cells or donors.
+class Shifts:
+    """Shifts of cells against rank-matched perturbations, tested over cells or donors.
 
     Attributes
     ----------
     table
-        One row a gene, arm and quantity, the smallest p first within these:
+        One row a gene, kind, arm and quantity, the smallest p first within these:
 
-        ``arm``, ``quantity``: ``cell shift``, ``towards goal``, ``towards <alternative>`` or
-        ``goal beyond alternatives``. ``gene``, ``gene_id``.
+        ``kind``, ``arm``; ``quantity``: ``cell shift`` (cosine distance of the cell embedding),
+        ``mean gene shift`` (mean over genes of their cosine distances), ``towards goal``,
+        ``towards <alternative>``, ``goal beyond alternatives``, ``logit of <class>``. ``gene``,
+        ``gene_id``.
         ``shift``, ``shift_deviation``: mean over cells, as it was measured, and standard deviation.
-        ``specific``: what it has beyond rank-matched knock-outs, log10 for cell shifts; mean over
-        replicates. ``standard_error``: of it.
-        ``t``, ``p``, ``q``: moderated t, two-sided p, false-discovery rate within arm and quantity.
-        ``percentile``: mean share of rank-matched knock-outs that shift less.
+        ``specific``: what it has beyond rank-matched perturbations, log10 for the distances; mean
+        over replicates. ``standard_error``: of it.
+        ``t``, ``p``, ``q``: moderated t, two-sided p, false-discovery rate within kind, arm and
+        quantity.
+        ``percentile``: mean share of rank-matched perturbations that shift less.
         ``impact``: probability of the impact component; ``impact_share``: share of cells in it.
         ``n_cells``, ``n_replicates``, ``gene_rank``, ``under_noise_floor`` (share of cells).
         Against a list of genes: ``beyond_null``, ``t_null``, ``p_null``, ``q_null``, ``in_null``.
-    shifts
-        One row a cell, knock-out, arm and quantity: ``shift`` and ``specific``.
+    in_cells
+        One row a cell, perturbation, arm and quantity: ``shift`` and ``specific``.
     calibration
-        One row an arm and quantity: ``tested``, ``found``, and how the same tests come out with
-        knock-outs swapped for rank-matched ones; and the mixture's ``bic_gain``.
+        One row a kind, arm and quantity: genes ``tested``, ``found`` significant and the
+        ``findings`` among them, how the same tests come out with perturbations swapped for
+        rank-matched ones, and the mixture's ``bic_gain``.
     manifest
         What was asked, of what, and ``statements``: what could not be told.
     """
 
     table: pd.DataFrame
-    shifts: pd.DataFrame
+    in_cells: pd.DataFrame
     calibration: pd.DataFrame
     manifest: dict[str, Any]
 
     def __repr__(self) -> str:
-        found = ", ".join(
-            f"{row.found} under {row.arm} ({row.quantity})"
-            for row in self.calibration.itertuples(index=False)
+        counts = ", ".join(
+            f"{count} of {label}"
+            for count, label in zip(self.calibration["findings"], self.tests, strict=True)
         )
-        return f"Knockouts: {found} (false-discovery rate 5%)"
+        return f"Shifts: {counts} (false-discovery rate {FALSE_DISCOVERIES:.0%})"
+
+    @property
+    def tests(self) -> dict[str, tuple[str, str, str]]:
+        """Label → kind, arm and quantity, for each row of the calibration."""
+        return _labelled(self.calibration)
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Names of the arms."""
         return tuple(self.manifest["asked"]["arms"])
 
-    def claims(self, arm: str = "hold", quantity: str = CELL_SHIFT) -> pd.DataFrame:
-        """Significant knock-outs of an arm, the surest first."""
-        rows = self.table[(self.table["arm"] == arm) & (self.table["quantity"] == quantity)]
-        return rows[rows["q"] <= FALSE_DISCOVERIES]
+    @property
+    def first_arm(self) -> str:
+        """The arm that findings rest on: the edit alone, where it was run."""
+        return edit_arm(self.arms) or self.arms[0]
 
-    def figure(self) -> Figure:
-        """Cell shift against rank, before and after, as a matplotlib figure."""
-        return shifts_figure(self.table, list(self.arms))
+    def findings(
+        self, arm: str | None = None, quantity: str | None = None, kind: str | None = None
+    ) -> pd.DataFrame:
+        """Genes that are significant, the surest first; of distances those larger than expected.
+
+        Parameters
+        ----------
+        arm
+            Which; :attr:`first_arm` by default.
+        quantity, kind
+            Of which quantity and kind of perturbation; all by default.
+        """
+        rows = self.table["arm"] == (arm or self.first_arm)
+        for column, value in (("quantity", quantity), ("kind", kind)):
+            if value is not None:
+                rows &= self.table[column] == value
+        table = self.table[rows]
+        return table[_is_finding(table)]
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What was tested, in order."""
+        return tuple(dict.fromkeys(self.calibration["quantity"]))
+
+    def figure(self, quantity: str | None = None) -> Figure:
+        """Shift against rank, as measured and beyond rank-matched ones, as a matplotlib figure.
+
+        Parameters
+        ----------
+        quantity
+            Of what; of cell shifts (or the first quantity that is there) by default. Kinds of
+            perturbation stand side by side.
+        """
+        return shifts_figure(self.table, self.tests, quantity or self.quantities[0])
+
+    def section(self) -> Section:
+        """What of it is written to a folder."""
+        tables = (self.table, self.in_cells, self.calibration)
+        figures = {NAME: self.figure()}
+        if GOAL in self.quantities:
+            figures["shifts_towards_goal"] = self.figure(GOAL)
+        writers = table_writers(dict(zip(_TABLES, tables, strict=True))) | figure_writers(figures)
+        return Section(NAME, self.manifest, writers)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a folder, whole or not at all; :func:`ranklock.read_knockouts` opens it.
+        """Write a folder, whole or not at all; :func:`ranklock.read_shifts` opens it.
 
         Raises
         ------
         OutputError
             When it exists and may not be replaced, or cannot be written.
         """
-        tables = {TABLE: self.table, SHIFTS: self.shifts, CALIBRATION: self.calibration}
-        writers: dict[str, Any] = {
-            name: partial(_write_table, table) for name, table in tables.items()
-        }
-        figure = self.figure()
-        writers |= {f"shifts.{kind}": partial(draw, figure) for kind in ("png", "svg")}
-        folder = Path(folder)
-        write_folder(folder, self.manifest, writers, overwrite=overwrite)
-        return folder
+        return write_tests(folder, [self.section()], overwrite=overwrite)
 
 
-def knockouts(
-    source: Sweep | str | Path,
+def _is_finding(table: pd.DataFrame) -> pd.Series:
+    """Which rows are significant; a distance has no direction but larger than expected."""
+    unsigned = table["quantity"].isin(UNSIGNED)
+    return (table["q"] <= FALSE_DISCOVERIES) & ~(unsigned & (table["specific"] <= 0))
+
+
+def _labelled(calibration: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+    tests = list(calibration[_KEYS].itertuples(index=False, name=None))
+    labels = {
+        test: label for label, test in labelled((kind, arm) for kind, arm, _ in tests).items()
+    }
+    return {f"{labels[kind, arm]}, {quantity}": (kind, arm, quantity)
+            for kind, arm, quantity in tests}  # fmt: skip
+
+
+def read_shifts(folder: str | Path) -> Shifts:
+    """Read tested shifts back from their folder.
+
+    Raises
+    ------
+    OutputError
+        When the folder holds none, or a file in it was damaged or changed.
+    """
+    manifest, tables = read_section(folder, NAME, _TABLES)
+    table, in_cells, calibration = tables
+    return Shifts(table, in_cells, calibration, manifest)
+
+
+def is_table(source: object) -> bool:
+    """Whether a source is the path of a table, by the end of its name."""
+    return isinstance(source, str | Path) and Path(source).suffix.lower() in SUFFIXES
+
+
+def shifts(
+    run: Run | str | Path,
     arms: Sequence[str] | None = None,
     *,
     null: Sequence[str] = (),
     donor: str | None = None,
     min_cells: int = 5,
     seed: int = 0,
-) -> Knockouts:
-    """Find which knock-outs shift cells more than rank-matched ones, or turn them to a state.
+) -> Shifts:
+    """Find which perturbations shift cells more than rank-matched ones, or turn them to a state.
 
     Parameters
     ----------
-    source
-        A sweep; or the path of a table of shifts (see
-        :func:`ranklock.significance.shift_tables.shifts_of_table`), old results of ``delete`` included.
+    run
+        From :func:`ranklock.perturb`, or its folder; or the path of a table of shifts (see
+        :func:`ranklock.significance.shift_files.shifts_of_file`), old results included.
     arms
         Names of arms; all by default.
     null
         Genes to compare with beside the rank-matched ones: symbols or Ensembl IDs.
     donor
-        Column that names donors or samples: they are the replicates then. Cells are, by default.
+        Column that names donors or samples: they are the replicates then. By default the run's;
+        cells, where it names none.
     min_cells
         Genes in fewer cells are not tested.
     seed
-        Of the swaps of the null and of the mixture's start.
+        Of the swaps and of the mixture's start.
 
     Raises
     ------
@@ -142,133 +226,137 @@ def knockouts(
     Examples
     --------
     >>> import ranklock
-    >>> found = ranklock.knockouts(ranklock.read_sweep("genome-wide"))  # doctest: +SKIP
-    >>> found.claims("hold").head()  # doctest: +SKIP
+    >>> shifts = ranklock.shifts("genome-wide")  # doctest: +SKIP
+    >>> shifts.findings("hold", "cell shift").head()  # doctest: +SKIP
     """
-    if min_cells < 1:
-        raise OptionError(f"min_cells is {min_cells}; a gene is in one cell at least.")
-    if isinstance(source, Sweep):
-        if source.manifest["asked"]["genes"] == OF_A_SCREEN:
-            raise InputError(
-                f"{source.folder} holds what a screen measured: its knock-outs were chosen for "
-                "their effects, so that none is a fair control of another. The screen's own table "
-                "tests every gene's estimate."
-            )
-        measured = shifts_of_sweep(source, arms, donor)
-    else:
-        measured = shifts_of_table(Path(source), donor)
-        if arms is not None:
-            measured = measured[measured["arm"].isin(arms)]
+    check_min_cells(min_cells)
+    check_list("arms", arms)
+    check_list("null", null)
+    if is_table(run):
+        source = str(run)
+        measured, notes = shifts_of_file(Path(source), donor)
+        measured = measured[measured["arm"].isin(arms or measured["arm"])]
         if measured.empty:
             raise OptionError(f"{source} has no rows of {', '.join(arms or ())}.")
+    else:
+        run = as_run(run)
+        source, donor = str(run.folder), donor or run.manifest.asked.donor
+        if run.manifest.asked.purpose == ESTIMATE:
+            raise InputError(
+                f"{source} holds what an estimate measured: its genes were chosen for their "
+                "effects, so that none is a fair control of another. The estimate's own table "
+                "tests every gene."
+            )
+        replicates = replicates_of(run.cells, donor, source)
+        measured, notes = shifts_of_run(run, arms, replicates)
+        notes = without_donor(len(run.cells), replicates, donor) + notes
+    gene_ids = measured["gene_id"]
+    # Genes without an Ensembl ID are told apart by their names.
+    measured = measured.assign(gene_id=gene_ids.fillna(measured["gene"]))
     null_ids = _null_ids(null, measured)
-    tables, shifts, calibrations = [], [], []
-    statements: dict[str, list[str]] = {}
-    for (arm, quantity), rows in measured.groupby(["arm", "quantity"], sort=False):
-        specific = with_specific(rows, min_cells, seed)
-        table, swapped = shifts_tested([specific], min_cells, null_ids)
-        mixture = two_components(table["specific"], specific["specific"], seed)
-        table["impact"] = np.nan if mixture is None else mixture.impact
-        table["impact_share"] = np.nan
-        if mixture is not None:
-            inside = specific.assign(inside=mixture.of_values > 0.5).dropna(subset="specific")
-            shares = inside.groupby("gene_id", observed=True)["inside"].mean()
-            table["impact_share"] = table["gene_id"].map(shares).astype(float)
-        table.insert(0, "arm", arm)
-        table.insert(1, "quantity", quantity)
-        tables.append(table)
-        shifts.append(specific.drop(columns=["scaled", "swapped"]))
-        bic = np.nan if mixture is None else mixture.bic_gain
-        calibrations.append(
-            {"arm": arm, "quantity": quantity, **calibration_of(table, swapped), "bic_gain": bic}
-        )
-        statements[f"{arm}, {quantity}"] = _statements(
-            specific, table, min_cells, mixture is not None and mixture.separated
-        )
-    table = pd.concat(tables, ignore_index=True)
-    first = ["arm", "quantity", "gene", "shift", "specific", "standard_error", "t", "p", "q"]
-    table = table[[*first, *(name for name in table if name not in first)]]
-    used = list(dict.fromkeys(measured["arm"]))
+    parts = [
+        _tested(rows, null_ids, min_cells, seed)
+        for _, rows in measured.groupby(_KEYS, sort=False, observed=True)
+    ]
+    tables, in_cells, calibrations, statements = zip(*parts, strict=True)
+    table, cells, calibration = (
+        pd.concat(each, ignore_index=True) for each in (tables, in_cells, calibrations)
+    )
+    for each in (table, cells):
+        each["gene_id"] = each["gene_id"].where(each["gene_id"].isin(gene_ids))
     manifest = {
         "asked": {
-            "command": COMMAND, "arms": used, "null": list(null), "donor": donor,
-            "min_cells": min_cells, "seed": seed,
+            "kinds": list(dict.fromkeys(measured["kind"])),
+            "arms": list(dict.fromkeys(measured["arm"])),
+            "null": list(null),
+            "donor": donor,
+            "min_cells": min_cells,
+            "seed": seed,
         },
-        "source": str(source.folder if isinstance(source, Sweep) else source),
+        "source": source,
         "cells": int(measured["cell"].nunique()),
         "replicates": int(measured["replicate"].nunique()),
-        "statements": statements,
-    }  # fmt: skip
-    return Knockouts(
-        table, pd.concat(shifts, ignore_index=True), pd.DataFrame(calibrations), manifest
+        "statements": {
+            label: notes + sentences
+            for label, sentences in zip(_labelled(calibration), statements, strict=True)
+        },
+    }
+    columns = [*_FIRST, *(name for name in table if name not in _FIRST)]
+    return Shifts(table[columns], cells, calibration, manifest)
+
+
+def _tested(
+    rows: pd.DataFrame, null: frozenset[str], min_cells: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[str]]:
+    """Tests, shifts in cells, calibration and statements of one kind, arm and quantity."""
+    keys = rows[_KEYS].iloc[0]
+    specific = with_specific(rows, min_cells, seed)
+    table, swapped = shifts_tested([specific], min_cells, null)
+    mixture = two_components(table["specific"], specific["specific"], seed)
+    table["impact"] = np.nan if mixture is None else mixture.impact
+    table["impact_share"] = np.nan
+    if mixture is not None:
+        in_component = specific.assign(inside=mixture.of_values > 0.5).dropna(subset="specific")
+        shares = in_component.groupby("gene_id", observed=True)["inside"].mean()
+        table["impact_share"] = table["gene_id"].map(shares).astype(float)
+    table = table.assign(**keys)
+    calibration = {
+        **keys,
+        **calibration_of(table, swapped),
+        "findings": int(_is_finding(table).sum()),
+        "bic_gain": np.nan if mixture is None else mixture.bic_gain,
+    }
+    separated = mixture is not None and mixture.separated
+    return (
+        table,
+        specific.drop(columns=["scaled", "swapped"]),
+        pd.DataFrame([calibration]),
+        _statements(specific, table, min_cells, separated),
     )
 
 
 def _null_ids(null: Sequence[str], measured: pd.DataFrame) -> frozenset[str]:
-    if isinstance(null, str):
-        raise OptionError(f"null is a list of genes; write null=[{null!r}].")
-    ids = dict(zip(measured["gene"], measured["gene_id"], strict=True))
-    known = set(ids.values())
-    found = {name if name in known else ids.get(name, "") for name in null} - {""}
-    if null and not found:
+    """Keys of the genes to compare with, named by symbol or Ensembl ID, in any case."""
+    genes = measured[["gene", "gene_id"]].drop_duplicates()
+    names = {without_version(str(name)).casefold() for name in null}
+    named = pd.concat([genes[name].map(without_version).str.casefold() for name in genes], axis=1)
+    keys = frozenset(genes.loc[named.isin(names).any(axis=1), "gene_id"])
+    if null and not keys:
         raise InputError(
-            f"None of the {len(null)} genes of the null ({null[0]}, ...) is knocked out here."
+            f"None of the {len(null)} genes of the null ({null[0]}, ...) is perturbed here."
         )
-    return frozenset(found)
+    return keys
 
 
 def _statements(
     shifts: pd.DataFrame, table: pd.DataFrame, min_cells: int, separated: bool
 ) -> list[str]:
     """What a reader must know before believing the table, a sentence each."""
-    found = []
+    statements = []
     replicates = shifts["replicate"].nunique()
     if replicates < FEWEST_REPLICATES:
-        found.append(
+        statements.append(
             f"Nothing is tested: there are {replicates} replicates, and a test needs "
             f"{FEWEST_REPLICATES}."
         )
     in_cell = shifts.groupby("cell", observed=True).size()
     if (in_cell < 2).all():
-        found.append(
-            "One gene was knocked out of each cell, so its shift cannot be compared with that of "
-            "others at like ranks; knock out controls beside it (ranklock sweep --controls)."
+        statements.append(
+            "One gene was perturbed in each cell, so its shift cannot be compared with that of "
+            "others at like ranks; perturb controls beside it (ranklock perturb --controls)."
         )
     elif in_cell.median() < 10:
-        found.append(
-            f"A cell has {in_cell.median():.0f} knock-outs (median): what is expected at a rank "
+        statements.append(
+            f"A cell has {in_cell.median():.0f} perturbations (median): what is expected at a rank "
             "rests on those few genes."
         )
     if table["under_noise_floor"].ge(MOSTLY_UNDER).all():
-        found.append("All shifts are under the noise floor; nothing is tested.")
+        statements.append("All shifts are under the noise floor; nothing is tested.")
     elif (table["n_cells"] < min_cells).all():
-        found.append(f"No gene is in {min_cells} cells (--min-cells); nothing is tested.")
+        statements.append(f"No gene is in {min_cells} cells (--min-cells); nothing is tested.")
     if not separated and table["impact"].notna().any():
-        found.append(
-            "One component describes the knock-outs as well as two (BIC): impact is no more than "
-            "a place in one distribution."
+        statements.append(
+            "One component describes the perturbations as well as two (BIC): impact is no more "
+            "than a place in one distribution."
         )
-    return found
-
-
-def read_knockouts(folder: str | Path) -> Knockouts:
-    """Read tested shifts back from their folder.
-
-    Raises
-    ------
-    OutputError
-        When the folder holds none, or a file in it was damaged or changed.
-    """
-    folder = Path(folder)
-    manifest = read_folder(folder)
-    if manifest["asked"]["command"] != COMMAND:
-        raise OutputError(f"{folder} holds a {manifest['asked']['command']}, not knockouts.")
-    table, shifts, calibration = (
-        pd.read_parquet(folder / name) for name in (TABLE, SHIFTS, CALIBRATION)
-    )
-    rest = {key: value for key, value in manifest.items() if key not in ("files", "format")}
-    return Knockouts(table, shifts, calibration, rest)
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    table.to_parquet(path, index=False, compression="zstd")
+    return statements

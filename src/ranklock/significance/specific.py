@@ -1,14 +1,14 @@
 """Specific effects: what an effect has beyond ranks, responsiveness and potency.
 
-On the scale of log10, over the knock-outs × responders of a cell (DESIGN.md, section 5):
+On the scale of log10, over the perturbations × responders of a cell:
 
     log effect(g, i) = f(rank g, rank i) + responsiveness(i) + potency(g) + specific(g, i) + noise
 
-f is one surface for all cells, potency a constant for each knock-out in each cell. Responsiveness
-is that of a responder in a cell *to knock-outs near this rank*: what the nearest knock-outs of the
-same cell (its **rank-matched controls**) show in the same responder, once f and their potencies
-are taken off. So a specific effect is a difference from other genes that were knocked out at like
-ranks in the same cell, and needs at least one of them.
+f is one surface for all cells, potency a constant for each perturbation in each cell.
+Responsiveness is that of a responder in a cell *to perturbations near this rank*: what the nearest
+ones of the same cell (its **rank-matched controls**) show in the same responder, once f and their
+potencies are taken off. So a specific effect is a difference from other genes that were perturbed
+at like ranks in the same cell, and needs at least one of them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ranklock.statistics.two_way import clipped, comparable, matched_rows, two_w
 Array = npt.NDArray[np.float64]
 Marks = npt.NDArray[np.bool_]
 
-REACH = 12  # knock-outs on either side in rank that are an entry's controls
-_ROWS = 48  # knock-outs of a cell that the surface is fitted to, spread over its ranks
-BOUND = 5.0  # of standardised effects: one cell cannot make a claim
+REACH = 12  # perturbations on either side in rank that are an entry's controls
+_ROWS = 48  # perturbations of a cell that the surface is fitted to, spread over its ranks
+BOUND = 5.0  # of standardised effects: one cell cannot make a finding
 
 
 @dataclass(frozen=True, eq=False)
 class Specific:
-    """Specific effects of a cell; matrices of shape (knock-outs, responders).
+    """Specific effects of a cell; matrices of shape (perturbations, responders).
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Specific:
     controls
         How many rank-matched controls an entry has.
     potency
-        Of each knock-out, relative to the cell's others, log10, shape (knock-outs,).
+        Of each perturbation, relative to the cell's others, log10, shape (perturbations,).
     responsiveness
         Of each responder, relative to the cell's others, log10, shape (responders,).
     """
@@ -68,22 +68,21 @@ def fit_surface(cells: Iterable[CellEffects]) -> RankSurface:
     Notes
     -----
     Both constants are projected out of values and terms alike (Frisch and Waugh, *Econometrica* 1,
-    1933), so a constant added to a knock-out or a responder changes nothing.
+    1933), so a constant added to a perturbation or a responder changes nothing.
     """
-    first = SurfaceFit()
+    least_squares, robust = SurfaceFit(), SurfaceFit()
     for cell in cells:
-        _take_in(first, cell, None)
-    start = first.solve()
-    second = SurfaceFit()
+        _add(least_squares, cell, None)
+    start = least_squares.solve()
     for cell in cells:
-        _take_in(second, cell, start)
-    step = second.solve()
+        _add(robust, cell, start)
+    step = robust.solve()
     return RankSurface(start.coefficients + step.coefficients, start.determined)
 
 
-def _take_in(fit: SurfaceFit, cell: CellEffects, start: RankSurface | None) -> None:
-    rows = np.unique(np.linspace(0, len(cell.knocked_out) - 1, _ROWS).round().astype(int))
-    ranks = cell.knocked_out_ranks[rows]
+def _add(fit: SurfaceFit, cell: CellEffects, start: RankSurface | None) -> None:
+    rows = np.unique(np.linspace(0, len(cell.perturbations) - 1, _ROWS).round().astype(int))
+    ranks = cell.gene_ranks[rows]
     values = cell.log_effects[rows]
     if start is not None:
         values = values - start.at(ranks, cell.responder_ranks, cell.genes)
@@ -108,17 +107,17 @@ def specific_effects(cell: CellEffects, surface: RankSurface) -> Specific:
         From :func:`fit_surface`.
     """
     present = comparable(cell.present)
-    predicted = surface.at(cell.knocked_out_ranks, cell.responder_ranks, cell.genes)
+    predicted = surface.at(cell.gene_ranks, cell.responder_ranks, cell.genes)
     values = np.where(present, cell.log_effects - predicted, 0.0)
     residuals = two_way_residuals(values, present)
     potency, responsiveness = _constants(values - residuals, present)
     bounded = clipped(residuals, present)
-    below = cell.responder_ranks[None, :] > cell.knocked_out_ranks[:, None]
-    places = cell.knocked_out_ranks.astype(np.float64)
+    below = cell.responder_ranks[None, :] > cell.gene_ranks[:, None]
+    places = cell.gene_ranks.astype(np.float64)
     matched = matched_rows(bounded, places, [present & below, present & ~below], REACH)
     able = present & (matched.count > 0)
     specific = np.where(able, residuals - matched.predicted, 0.0)
-    # What all of a knock-out's responders share is its potency, near these ranks too.
+    # What all of a perturbation's responders share is its potency, near these ranks too.
     weights = np.maximum(able.sum(axis=1), 1)
     shared = np.where(able, clipped(specific, able), 0.0).sum(axis=1) / weights
     specific = specific - shared[:, None]

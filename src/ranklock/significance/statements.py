@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ranklock.significance.pairs import Pairs
+from ranklock.significance.pairs import MOSTLY_UNDER, Pairs
 from ranklock.statistics.rank_surface import RankSurface
 from ranklock.statistics.replicates import FEWEST_REPLICATES
 
@@ -15,51 +15,62 @@ _FEW_DIRECTIONS = 20
 def statements_of(
     pairs: Pairs, surface: RankSurface, *, donor: str | None, min_cells: int
 ) -> list[str]:
-    """What a reader must know before believing the table, a sentence each; none if all is well."""
-    found = []
-    alone = int((pairs.knockouts_in_cell < 2).sum())
+    """What a reader must know before believing the table, a sentence each; none if all is well.
+
+    Parameters
+    ----------
+    pairs, surface
+        What was tested, and the rank surface that was taken off.
+    donor
+        What replicates are called; cells without.
+    min_cells
+        Pairs that fewer cells have were not tested.
+    """
+    statements = []
+    alone = int((pairs.perturbations_in_cell < 2).sum())
     if pairs.replicates < FEWEST_REPLICATES:
-        unit = "cell" if donor is None else donor
-        found.append(
-            f"Nothing is tested: there are {pairs.replicates} replicates (one a {unit}), and a "
-            f"test needs {FEWEST_REPLICATES}."
+        statements.append(
+            f"Nothing is tested: there are {pairs.replicates} replicates (one a "
+            f"{donor or 'cell'}), and a test needs {FEWEST_REPLICATES}."
         )
     if alone == pairs.cells:
-        found.append(
-            "One gene was knocked out of each cell, so what is specific to it cannot be told from "
-            "how responsive its responders are; knock out rank-matched controls beside it "
+        statements.append(
+            "One gene was perturbed in each cell, so what is specific to it cannot be told from "
+            "how responsive its responders are; perturb rank-matched controls beside it "
             "(--controls)."
         )
-        return found
+        return statements
     if alone:
-        found.append(
-            f"{alone} of {pairs.cells} cells had one knock-out only, with nothing to compare it "
+        statements.append(
+            f"{alone} of {pairs.cells} cells had one perturbation only, with nothing to compare it "
             "with; they are left out."
         )
     if len(pairs.responders) < 2:
-        found.append(
+        statements.append(
             "One responder was stored, so what is specific to it cannot be told from the potency "
-            "of the knock-outs; store more responders."
+            "of the perturbations; store more responders."
         )
     elif pairs.controls < FEW_CONTROLS:
-        found.append(
+        statements.append(
             f"Responsiveness rests on {pairs.controls:.0f} rank-matched controls a cell (median): "
             "a specific effect is a difference from those few genes, and what they do to a "
             "responder counts against the gene. More controls (--controls) would tell."
         )
     if surface.determined < _FEW_DIRECTIONS:
-        found.append(
-            f"The ranks of the knock-outs determine {surface.determined} directions of the rank "
-            "surface only; distance in rank is not fully separated from the genes."
+        statements.append(
+            f"The perturbed ranks determine {surface.determined} directions of the rank surface "
+            "only; distance in rank is not fully separated from the genes."
         )
     enough = pairs.n_cells >= min_cells
     if not enough.any():
-        found.append(f"No pair of genes is in {min_cells} cells (--min-cells); nothing is tested.")
-    elif (pairs.under_floor[enough] >= 0.5).all():
-        found.append("All effects are under the noise floor; nothing is tested.")
+        statements.append(
+            f"No pair of genes is in {min_cells} cells (--min-cells); nothing is tested."
+        )
+    elif (pairs.under_floor[enough] >= MOSTLY_UNDER).all():
+        statements.append("All effects are under the noise floor; nothing is tested.")
     elif pairs.replicates >= FEWEST_REPLICATES and not np.isfinite(pairs.tested.p).any():
-        found.append(
+        statements.append(
             f"No pair of genes has {FEWEST_REPLICATES} replicates whose effects differ; nothing "
             "is tested."
         )
-    return found
+    return statements

@@ -1,208 +1,189 @@
-"""Claims in words, for a terminal."""
+"""Tests in words, for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ranklock.estimates.result import Screen
-from ranklock.significance.responders import Responders
-from ranklock.significance.shift_tables import CELL_SHIFT
-from ranklock.significance.shifts import Knockouts
+import pandas as pd
+
+from ranklock.arms import ARMS, Role, role_of
+from ranklock.significance.combinations import NAME as COMBINATIONS
+from ranklock.significance.combinations import TABLE as COMBINATIONS_TABLE
+from ranklock.significance.responders import NAME as RESPONDERS
+from ranklock.significance.responders import Responders, read_responders
+from ranklock.significance.results import sections_in
+from ranklock.significance.shift_tables import UNSIGNED
+from ranklock.significance.shifts import NAME as SHIFTS
+from ranklock.significance.shifts import Shifts, read_shifts
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
-_PLACEBO = "shift"
 _EACH_A_REPLICATE = (
     "note: each cell counts as a replicate; where cells come from several donors, name their "
     "column with --donor."
 )
-_ASKED = {
-    "goal": "change of the cosine from {start} to {goal}",
-    "classifier": "change of the logit of {label}",
-    "potency": "mean effect on all other genes",
-    "gene set": "mean effect on {genes}",
-}
-_CHOSEN = {
-    "largest": "of the largest estimates", "suspicious": "suspicious",
-    "random": "at random",
-}  # fmt: skip
 
 
-def describe_responders(found: Responders, top: int = 10, genes: Sequence[str] = ()) -> list[str]:
-    """What was found, and how far to believe it, a line each.
+def describe_tests(folder: str | Path, top: int = 10) -> list[str]:
+    """What the tests in a folder found, and how far to believe it, a line each.
 
     Parameters
     ----------
-    found
-        The claims.
+    folder
+        That ``ranklock test`` or ``save`` wrote.
     top
-        How many of the surest pairs to list.
-    genes
-        Only those of these knock-outs, by symbol or Ensembl ID; all by default.
+        How many of the surest to list of each kind.
+
+    Raises
+    ------
+    OutputError
+        When it holds no tests, or a file in it was damaged or changed.
     """
-    manifest = found.manifest
-    donor = manifest["asked"]["donor"]
-    replicates = f"replicates: {manifest['replicates']} {donor}" if donor else "each a replicate"
-    lines = [
-        f"Specific effects in {manifest['cells']} cells ({replicates}), significant at a "
-        f"false-discovery rate of {FALSE_DISCOVERIES:.0%}:"
-    ]
-    width = max(len(arm) for arm in found.arms)
-    for row in found.calibration.itertuples(index=False):
-        note = ", the placebo" if row.arm == _PLACEBO else ""
+    lines: list[str] = []
+    for name in sections_in(folder):
+        if name == RESPONDERS:
+            lines += describe_responders(read_responders(folder), top)
+        elif name == SHIFTS:
+            lines += describe_shifts(read_shifts(folder), top)
+        elif name == COMBINATIONS:
+            lines += describe_combinations(pd.read_parquet(Path(folder) / COMBINATIONS_TABLE), top)
+    return lines
+
+
+def describe_responders(responders: Responders, top: int = 10) -> list[str]:
+    """Which responders stand out, and how far to believe it, a line each.
+
+    Parameters
+    ----------
+    responders
+        The tested pairs.
+    top
+        How many of the surest pairs to list of each kind of perturbation.
+    """
+    donor = responders.manifest["asked"]["donor"]
+    lines = [f"Specific effects in {_cells(responders.manifest, donor)}:"]
+    calibration = responders.calibration
+    for label, row in zip(_padded(responders.tests), _rows(calibration), strict=True):
         lines.append(
-            f"  {row.arm:{width}}  {row.found:,} of {row.tested:,} pairs{note}; with knock-outs "
-            f"swapped for rank-matched ones {row.swapped_found:,}"
+            f"  {label}  {row.found:,} of {row.tested:,} pairs ({row.larger:,} larger than "
+            f"expected){_role(row.arm)}; with perturbations swapped for rank-matched ones "
+            f"{row.swapped_found:,}"
         )
-    arm = found.first_arm
-    claims = found.claims(arm)
-    if genes:
-        claims = claims[claims["gene"].isin(list(genes)) | claims["gene_id"].isin(list(genes))]
-    if len(claims):
-        lines.append(f"Surest under {arm}, of {len(claims):,} that move more than expected:")
-        for row in claims.head(top).itertuples(index=False):
+    arm = responders.first_arm
+    for label, (kind, _) in responders.tests.items():
+        if responders.tests[label][1] != arm:
+            continue
+        findings = responders.findings(arm, kind)
+        if findings.empty:
+            lines.append(f"Under {label}, no pair moves significantly more than expected.")
+            continue
+        lines.append(f"Surest under {label}, of {len(findings):,} that move more than expected:")
+        for row in _rows(findings.head(top)):
             pair = f"{row.gene} → {row.responder}"
             lines.append(
                 f"  {pair:28} ×{10**row.specific:.2f} of what is expected  q {row.q:.1e}  "
                 f"{row.n_cells} cells"
             )
-    else:
-        lines.append(f"Under {arm}, no pair moves significantly more than expected.")
-    return lines + _notes(found.statements, len(found.arms), donor)
+    return lines + _notes(responders.statements, len(calibration), donor)
 
 
-def describe_knockouts(found: Knockouts, top: int = 10) -> list[str]:
-    """Which knock-outs shift cells, and how far to believe it, a line each.
+def describe_shifts(shifts: Shifts, top: int = 10) -> list[str]:
+    """Which perturbations shift cells, and how far to believe it, a line each.
 
     Parameters
     ----------
-    found
+    shifts
         The tested shifts.
     top
-        How many of the surest knock-outs to list of each quantity.
+        How many of the surest genes to list of each kind and quantity.
     """
-    manifest = found.manifest
-    donor = manifest["asked"]["donor"]
-    replicates = f"replicates: {manifest['replicates']} {donor}" if donor else "each a replicate"
-    lines = [
-        f"Shifts beyond rank-matched knock-outs in {manifest['cells']} cells ({replicates}), "
-        f"significant at a false-discovery rate of {FALSE_DISCOVERIES:.0%}:"
-    ]
-    labels = [f"{row.arm}, {row.quantity}" for row in found.calibration.itertuples(index=False)]
-    width = max(len(label) for label in labels)
-    for label, row in zip(labels, found.calibration.itertuples(index=False), strict=True):
-        note = ", the placebo" if row.arm == _PLACEBO else ""
+    donor = shifts.manifest["asked"]["donor"]
+    lines = [f"Shifts beyond rank-matched perturbations in {_cells(shifts.manifest, donor)}:"]
+    calibration = shifts.calibration
+    for label, row in zip(_padded(shifts.tests), _rows(calibration), strict=True):
+        larger = f" ({row.findings:,} larger than expected)" if row.quantity in UNSIGNED else ""
         lines.append(
-            f"  {label:{width}}  {row.found:,} of {row.tested:,} genes{note}; with knock-outs "
-            f"swapped for rank-matched ones {row.swapped_found:,}"
+            f"  {label}  {row.found:,} of {row.tested:,} genes{larger}{_role(row.arm)}; with "
+            f"perturbations swapped for rank-matched ones {row.swapped_found:,}"
         )
-    arm = "hold" if "hold" in found.arms else found.arms[0]
-    quantities = dict.fromkeys(found.calibration["quantity"])
-    for quantity in quantities:
-        rows = found.claims(arm, quantity)
-        if rows.empty:
-            lines.append(f"Under {arm}, no knock-out stands out ({quantity}).")
-            continue
-        lines.append(f"Surest under {arm}, {quantity}:")
-        for row in rows.head(top).itertuples(index=False):
-            beyond = (
-                f"×{10**row.specific:.2f}" if quantity == CELL_SHIFT else f"{row.specific:+.1e}"
-            )
-            lines.append(
-                f"  {row.gene:12} {row.shift:+.2e}  {beyond} beyond rank-matched  q {row.q:.1e}  "
-                f"{row.n_cells} cells"
-            )
-    return lines + _notes(manifest["statements"], len(labels), donor)
+    arm = shifts.first_arm
+    for label, test in shifts.tests.items():
+        if test[1] == arm:
+            lines += _surest(shifts, label, test, top)
+    return lines + _notes(shifts.manifest["statements"], len(calibration), donor)
 
 
-def describe_screen(found: Screen, top: int = 10) -> list[str]:
-    """What a screen found, how far to believe it, and what it missed, a line each.
+def _surest(shifts: Shifts, label: str, test: tuple[str, str, str], top: int) -> list[str]:
+    """The surest genes of a test, each with its shift under the kinds beside it."""
+    kind, arm, quantity = test
+    findings = shifts.findings(arm, quantity, kind)
+    if findings.empty:
+        return [f"Under {label}: no perturbation stands out."]
+    lines = [f"Surest under {label}:"]
+    alike = shifts.table[(shifts.table["arm"] == arm) & (shifts.table["quantity"] == quantity)]
+    for row in _rows(findings.head(top)):
+        beyond = f"×{10**row.specific:.2f}" if quantity in UNSIGNED else f"{row.specific:+.1e}"
+        beside = "".join(
+            f"  ({rival.kind}: {rival.shift:+.2e})"
+            for rival in _rows(alike[(alike["gene"] == row.gene) & (alike["kind"] != kind)])
+        )
+        lines.append(
+            f"  {row.gene:12} {row.shift:+.2e}  {beyond} beyond rank-matched  q {row.q:.1e}  "
+            f"{row.n_cells} cells{beside}"
+        )
+    return lines
+
+
+def describe_combinations(table: pd.DataFrame, top: int = 10) -> list[str]:
+    """Sets of genes against the sums of their genes' own shifts, a line each.
 
     Parameters
     ----------
-    found
-        The screen, finished or not.
+    table
+        From :func:`ranklock.combinations`.
     top
-        How many of the largest effects to list.
+        How many to list.
     """
-    manifest = found.manifest
-    asked, plan = manifest["asked"], manifest["plan"]
-    lines = [
-        f"Screen of {plan['knockouts']:,} knock-outs in {plan['cells']:,} cells: "
-        + _ASKED[asked["question"]].format(
-            label=asked.get("label"), genes=", ".join(asked.get("genes", [])[:5]),
-            **{end: asked.get("states", {}).get(end) for end in ("start", "goal")},
-        )
-    ]  # fmt: skip
-    if not found.complete:
-        done = f"{found.parts.done()} of {plan['parts']}"
-        return [*lines, f"Unfinished: {done} parts are estimated; the same command goes on."]
-    table = found.table
-    sign = "+" if asked["question"] in ("goal", "classifier") else ""
-    chosen = table["chosen"].value_counts()
-    of = [f"{chosen[why]} {said}" for why, said in _CHOSEN.items() if why in chosen]
-    of = [text.replace("suspicious", f"of {manifest['suspects']} suspicious") for text in of]
-    lines.append(f"Measured by forwards: {', '.join(of)}")
-    lines.append(f"The {min(top, len(table))} largest:")
-    shown = table.head(top)
-    lines += [_screened(row, sign) for row in shown.itertuples(index=False)]
-    if (shown["standard_error"] > shown["effect"].abs() / 2).any():
-        lines.append("  where ± is as large as the effect, few cells make it: look at the surest")
-    tested = manifest["calibration"]
-    if tested["tested"]:
-        claims = found.claims()
-        surest = claims if sign else claims[claims["specific"] > 0]
+    lines = ["Genes perturbed together, against the sum of what each does alone:"]
+    for row in _rows(table.head(top)):
+        q = f"q {row.q:.1e}" if row.q == row.q else "not tested"
         lines.append(
-            f"Different from other genes at like ranks, at a false-discovery rate of "
-            f"{FALSE_DISCOVERIES:.0%}: {tested['found']:,} of {tested['tested']:,}; with genes "
-            f"swapped for rank-matched ones {tested['swapped_found']:,}"
+            f"  {row.kind} {row.arm:8} {row.gene:24} {row.shift:.2e} against "
+            f"{row.sum_of_singles:.2e} ({row.beyond_sum:+.1e}, {q}, {row.n_cells} cells)"
         )
-        if len(surest):
-            lines.append("The surest:" if sign else f"The surest of {len(surest):,} that do more:")
-        for row in surest.head(top).itertuples(index=False):
-            beyond = f"{row.specific:+.1e} beyond" if sign else f"×{10**row.specific:.2f} of"
-            lines.append(f"{_screened(row, sign)}  {beyond} theirs")
-    if asked["donor"] is not None:
-        lines.append("  ± is over cells, q over donors")
-    missed = manifest["missed"]
-    correlation = missed["correlation"]
-    if correlation["value"] is not None:
-        lines.append(
-            f"Among {missed['sampled']} others at random: rank correlation of estimate and exact "
-            f"effect {correlation['value']:.3f}{_interval(correlation)}; {missed['as_large']} of "
-            f"them among the largest {asked['verify']}"
-        )
-    recalls = [
-        f"{recall['value']:.0%} of the largest {recall['top']}{_interval(recall, '.0%')}"
-        for recall in missed["recall"] if recall["value"] is not None
-    ]  # fmt: skip
-    if recalls:
-        lines.append(f"Estimated to be among those measured: {', '.join(recalls)}")
-    lines += [f"note: {sentence}" for sentence in manifest["statements"]]
-    return lines + [_EACH_A_REPLICATE] * (asked["donor"] is None and plan["cells"] > 1)
+    return lines
 
 
-def _screened(row: Any, sign: str) -> str:
-    error = "" if row.standard_error != row.standard_error else f" ± {row.standard_error:.1e}"
-    how = f"exact in {row.verified_in} of" if row.verified_in else "estimated in"
-    q = "" if row.q != row.q else f"  q {row.q:.1e}"
-    cells = "cell" if row.n_cells == 1 else "cells"
-    return f"  {row.gene:12} {row.effect:{sign}.2e}{error}  {how} {row.n_cells} {cells}{q}"
+def _rows(table: pd.DataFrame) -> list[Any]:
+    return list(table.itertuples(index=False))
 
 
-def _interval(numbers: Mapping[str, float | None], shape: str = ".3f") -> str:
-    low, high = numbers["low"], numbers["high"]
-    return "" if low is None or high is None else f" [{low:{shape}}, {high:{shape}}]"
+def _cells(manifest: Mapping[str, object], donor: str | None) -> str:
+    replicates = f"replicates: {manifest['replicates']} {donor}" if donor else "each a replicate"
+    return (
+        f"{manifest['cells']} cells ({replicates}), significant at a false-discovery rate of "
+        f"{FALSE_DISCOVERIES:.0%}"
+    )
 
 
-def _notes(statements: Mapping[str, Sequence[str]], of: int, donor: str | None) -> list[str]:
+def _padded(labels: Mapping[str, object]) -> list[str]:
+    width = max(map(len, labels))
+    return [f"{label:{width}}" for label in labels]
+
+
+def _role(arm: str) -> str:
+    return ", the placebo" if arm in ARMS and role_of(arm) is Role.PLACEBO else ""
+
+
+def _notes(statements: Mapping[str, Sequence[str]], tests: int, donor: str | None) -> list[str]:
     """Each statement once, with what it is about where that is not everything."""
-    by_statement: dict[str, list[str]] = {}
-    for name, sentences in statements.items():
+    labels: dict[str, list[str]] = {}
+    for label, sentences in statements.items():
         for sentence in sentences:
-            by_statement.setdefault(sentence, []).append(name)
+            labels.setdefault(sentence, []).append(label)
     lines = [
-        f"note: {sentence}" + (f" ({'; '.join(names)})" if len(names) < of else "")
-        for sentence, names in by_statement.items()
+        f"note: {sentence}" + (f" ({'; '.join(about)})" if len(about) < tests else "")
+        for sentence, about in labels.items()
     ]
     return lines + [_EACH_A_REPLICATE] * (donor is None)

@@ -1,0 +1,86 @@
+"""Tested pairs of genes as matrices, in AnnData."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_LAYERS = ("specific", "standard_error", "t", "p", "q", "n_cells", "effect", "under_noise_floor")
+
+
+def anndata_of(
+    table: pd.DataFrame,
+    genes: pd.DataFrame,
+    arms: Sequence[str],
+    first_arm: str,
+    manifest: Mapping[str, Any],
+) -> AnnData:
+    """Pairs as AnnData, obs = perturbations, var = responders.
+
+    Parameters
+    ----------
+    table, genes, manifest
+        Of :class:`ranklock.significance.responders.Responders`.
+    arms
+        Each has its layers, be they empty.
+    first_arm
+        Whose t is X.
+
+    Returns
+    -------
+    obs are named by Ensembl IDs, and by their kind too where there are several.
+    """
+    from anndata import AnnData
+
+    table, genes = (part.astype({"kind": str, "gene_id": str}) for part in (table, genes))
+    if genes["kind"].nunique() > 1:
+        table["perturbation"], genes["perturbation"] = (
+            part["gene_id"] + " " + part["kind"] for part in (table, genes)
+        )
+    else:
+        table["perturbation"], genes["perturbation"] = table["gene_id"], genes["gene_id"]
+    rows, columns = (
+        pd.Index(sorted(table[name].astype(str).unique()), dtype=object)
+        for name in ("perturbation", "responder_id")
+    )
+    layers: dict[str, npt.NDArray[np.float32]] = {}
+    for arm in arms:
+        part = table[table["arm"] == arm]
+        entries = (
+            rows.get_indexer(part["perturbation"]),
+            columns.get_indexer(part["responder_id"].astype(str)),
+        )
+        for name in _LAYERS:
+            layer = np.full((len(rows), len(columns)), np.nan, np.float32)
+            layer[entries] = part[name]
+            layers[f"{arm}_{name}"] = layer
+    return AnnData(
+        X=np.nan_to_num(layers[f"{first_arm}_t"]),
+        obs=_by_arm(genes, "perturbation", "potency", rows, ["gene", "gene_id", "kind"]),
+        var=_by_arm(genes, "gene_id", "responsiveness", columns, ["gene"]).rename(
+            columns={"gene": "symbol"}
+        ),
+        layers=layers,
+        uns={"manifest": json.dumps(manifest), "X": f"t under {first_arm}"},
+    )
+
+
+def _by_arm(
+    genes: pd.DataFrame, key: str, what: str, names: pd.Index, columns: list[str]
+) -> pd.DataFrame:
+    """One row a name: what is known of it, its mean rank, and a number of each arm."""
+    measured = genes[genes[what].notna()]
+    plain = measured.drop_duplicates(key).set_index(key, drop=False)[[*columns, "rank"]]
+    numbers = measured.pivot_table(what, key, "arm", observed=True).add_prefix(f"{what}_")
+    frame = plain.join(numbers).reindex(names)
+    frame.index = pd.Index(names, dtype=object, name=None)
+    frame.columns.name = None
+    return frame
