@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import BertForMaskedLM
 
-from ranklock.arms import ARMS, apply, baseline
+from ranklock.arms import KNOCK_OUT_ARMS, Change, apply, baseline
 from ranklock.engine.batches import hidden_states
 from ranklock.engine.forward import pack
-from ranklock.estimates.attribution import Question, screen_cell
+from ranklock.estimates.attribution import Question, estimate_cell
 from ranklock.estimates.choice import SUSPICIOUS, choose_genes
 from ranklock.estimates.gates import sensitivities
 from ranklock.models import load_model
@@ -21,7 +21,7 @@ DEPTH = 3
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return helpers.checkpoint(
-        tmp_path_factory.mktemp("screening"), layers=DEPTH, spread=0.1, bias_spread=0.1,
+        tmp_path_factory.mktemp("estimates"), layers=DEPTH, spread=0.1, bias_spread=0.1,
         activation="gelu",
     )  # fmt: skip
 
@@ -34,38 +34,44 @@ def model(folder):
 def a_cell(length=30, *, special_frame=False, seed=0):
     vocabulary = helpers.vocabulary(60, special_frame=special_frame)
     cells = helpers.cells_of([length], vocabulary, special_frame=special_frame, seed=seed)
-    return baseline(cells.ranked[0], 64, vocabulary, special_frame=special_frame), vocabulary
+    return baseline(cells.ranked[0], vocabulary, special_frame=special_frame), vocabulary
 
 
-def a_head(weight, seed=0):
-    draw = torch.Generator().manual_seed(seed)
-    pool = torch.randn((16, 16), generator=draw, dtype=torch.float64) / 4
-    return Head("label", pool, torch.zeros(16).double(), weight, torch.zeros(()).double())
+def head_of(*weights, pool=None, bias=None):
+    """A classifier with a logit of each of some weights, shape (width,)."""
+    if pool is None:
+        draw = torch.Generator().manual_seed(0)
+        pool = torch.randn((16, 16), generator=draw, dtype=torch.float64) / 4
+        bias = torch.zeros(16, dtype=torch.float64)
+    labels = tuple(f"label {row}" for row in range(len(weights)))
+    shift = torch.zeros(len(weights), dtype=torch.float64)
+    return Head("made up", labels, pool, bias, torch.stack(weights).double(), shift)
 
 
-def screened(model, cell, question, *, special_frame=False):
-    return screen_cell(model, cell, question, DEPTH, special_frame=special_frame)
+def estimated(model, cell, question, *, special_frame=False):
+    return estimate_cell(model, cell, question, DEPTH, special_frame=special_frame)
 
 
 def held(model, cell, vocabulary, depth=DEPTH):
     """States under `hold` of each gene in turn, each of shape (tokens − 1, width)."""
-    genes = np.flatnonzero(cell.ranks >= 0)
-    inputs = [apply(ARMS["hold"], cell, (int(cell.ranks[g]),), vocabulary, []) for g in genes]
+    inputs = [
+        apply(KNOCK_OUT_ARMS["hold"], cell, Change((int(token),), (int(rank),)), vocabulary)
+        for token, rank in zip(cell.tokens, cell.ranks, strict=True)
+        if rank >= 0
+    ]
     return [states.astype(np.float64) for states in hidden_states(model, inputs, depth)]
 
 
 def test_a_sum_of_readouts_has_the_sum_of_their_answers(model):
     cell, _ = a_cell()
     draw = torch.Generator().manual_seed(0)
-    one, other = torch.randn((2, 16), dtype=torch.float64, generator=draw)
-    answers = [
-        screened(model, cell, Question(head=a_head(weight)))
-        for weight in (one, other, one + 2 * other)
-    ]
+    x, y = torch.randn((2, 16), dtype=torch.float64, generator=draw)
+    head = head_of(x, y, x + 2 * y)
+    answers = [estimated(model, cell, Question(head=head, label=label)) for label in range(3)]
     for name in ("estimate", "derivative"):
-        first, second, both = (getattr(answer, name)[1:] for answer in answers)
+        of_x, of_y, of_sum = (getattr(answer, name)[1:] for answer in answers)
         # Sums of float32 derivatives.
-        np.testing.assert_allclose(both, first + 2 * second, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(of_sum, of_x + 2 * of_y, rtol=1e-4, atol=1e-7)
 
 
 def basis_sum(model, cell):
@@ -79,8 +85,8 @@ def basis_sum(model, cell):
         across = every - (every * states).sum(-1, keepdim=True) / squared * states
         return across / (2 * squared).sqrt()
 
-    found = sensitivities(encoder, pack([cell], encoder.device), DEPTH, cotangents)[0]
-    return (found.removal**2).sum(0) / (len(cell) - 1)
+    sums = sensitivities(encoder, pack([cell], encoder.device), DEPTH, cotangents)[0]
+    return (sums.removal**2).sum(0) / (len(cell) - 1)
 
 
 @pytest.mark.parametrize("probes", [2, 8])
@@ -89,7 +95,7 @@ def test_random_signs_have_no_bias_and_the_stated_error(model, probes):
     expected = basis_sum(model, cell)
     repeats = 300
     drawn = np.stack([
-        screened(model, cell, Question(probes=probes, seed=seed)).estimate
+        estimated(model, cell, Question(probes=probes, seed=seed)).estimate
         for seed in range(repeats)
     ])  # fmt: skip
     error = drawn.std(0, ddof=1)
@@ -103,17 +109,17 @@ def test_random_signs_have_no_bias_and_the_stated_error(model, probes):
 
 def test_signs_are_a_cells_own(model):
     cell, _ = a_cell()
-    one, again = (screened(model, cell, Question(probes=4)).estimate for _ in range(2))
-    np.testing.assert_array_equal(one, again)
-    other = screened(model, cell, Question(probes=4, seed=1)).estimate
-    assert not np.allclose(one, other, rtol=1e-2)
+    twice = [estimated(model, cell, Question(probes=4)).estimate for _ in range(2)]
+    np.testing.assert_array_equal(*twice)
+    reseeded = estimated(model, cell, Question(probes=4, seed=1)).estimate
+    assert not np.allclose(twice[0], reseeded, rtol=1e-2)
 
 
 @pytest.mark.parametrize("special_frame", [False, True])
 def test_the_way_to_a_goal_is_that_of_forwards(folder, model, special_frame):
     cell, _ = a_cell(60 if not special_frame else 50, special_frame=special_frame)
     goal = np.random.default_rng(3).normal(size=16)
-    found = screened(model, cell, Question(goal=goal), special_frame=special_frame)
+    estimates = estimated(model, cell, Question(goal=goal), special_frame=special_frame)
     plain = helpers.plain_forward(folder, cell.tokens.tolist(), cell.positions.tolist(), layer=0)
 
     def cosine(states, left_out=None):
@@ -131,12 +137,12 @@ def test_the_way_to_a_goal_is_that_of_forwards(folder, model, special_frame):
         )
         exact.append(cosine(after) - cosine(plain, place))
     # To first order; of the mean over few genes the slope depends on which one is left out.
-    assert np.corrcoef(found.estimate, exact)[0, 1] > (0.99 if special_frame else 0.95)
+    assert np.corrcoef(estimates.estimate, exact)[0, 1] > (0.99 if special_frame else 0.95)
 
 
 def test_potency_is_that_of_forwards(model):
     cell, vocabulary = a_cell()
-    found = screened(model, cell, Question(probes=256))
+    estimates = estimated(model, cell, Question(probes=256))
     (before,) = hidden_states(model, [cell], DEPTH)
     before = before.astype(np.float64)
     exact = []
@@ -144,18 +150,18 @@ def test_potency_is_that_of_forwards(model):
         start = np.delete(before, rank, 0)
         lengths = np.linalg.norm(start, axis=1) * np.linalg.norm(after, axis=1)
         exact.append((1 - (start * after).sum(1) / lengths).mean())
-    assert np.corrcoef(np.log(found.estimate), np.log(exact))[0, 1] > 0.95
+    assert np.corrcoef(np.log(estimates.estimate), np.log(exact))[0, 1] > 0.95
     # 256 signs leave a tenth; what is not to first order is more.
-    assert np.abs(np.log(found.estimate / exact)).mean() < 0.25
+    assert np.abs(np.log(estimates.estimate / exact)).mean() < 0.25
 
 
 def test_a_knock_out_is_no_responder_of_itself(model):
     cell, _ = a_cell()
-    one = np.array([cell.tokens[4]], np.int32)
-    found = screened(model, cell, Question(probes=4, responders=one))
-    assert np.flatnonzero(np.isnan(found.estimate)).tolist() == [4]
+    responder = np.array([cell.tokens[4]], np.int32)
+    estimates = estimated(model, cell, Question(probes=4, responders=responder))
+    assert np.flatnonzero(np.isnan(estimates.estimate)).tolist() == [4]
     absent = sorted(set(range(2, 62)) - set(cell.tokens.tolist()))[:1]
-    nothing = screened(model, cell, Question(probes=4, responders=np.array(absent, np.int32)))
+    nothing = estimated(model, cell, Question(probes=4, responders=np.array(absent, np.int32)))
     assert np.isnan(nothing.estimate).all()
 
 
@@ -164,28 +170,29 @@ def test_effects_on_two_sets_add_up(model):
     cell, _ = a_cell()
     sets = [cell.tokens[2:5], cell.tokens[10:14]]
     parts = [
-        screened(model, cell, Question(probes=1024, responders=rows.astype(np.int32))).estimate
+        estimated(model, cell, Question(probes=1024, responders=rows.astype(np.int32))).estimate
         for rows in (*sets, np.concatenate(sets))
     ]
-    others = np.array([0, 20, 29])
-    whole = (3 * parts[0] + 4 * parts[1])[others] / 7
-    np.testing.assert_allclose(parts[2][others], whole, rtol=0.3)
+    outside = np.array([0, 20, 29])
+    mean = (3 * parts[0] + 4 * parts[1])[outside] / 7
+    np.testing.assert_allclose(parts[2][outside], mean, rtol=0.3)
 
 
 @pytest.mark.parametrize("special_frame", [False, True])
 def test_the_first_gene_of_a_classified_cell_is_exact_where_there_is_no_cls(model, special_frame):
     cell, vocabulary = a_cell(special_frame=special_frame)
-    head = a_head(torch.ones(16).double())
-    found = screened(model, cell, Question(head=head), special_frame=special_frame)
-    assert np.isfinite(found.estimate).all()
+    head = head_of(torch.zeros(16), torch.ones(16))
+    question = Question(head=head, label=1)
+    estimates = estimated(model, cell, question, special_frame=special_frame)
+    assert np.isfinite(estimates.estimate).all()
     (before,) = hidden_states(model, [cell], DEPTH)
     after = held(model, cell, vocabulary)[0]
-    exact = head(torch.from_numpy(after[0])) - head(torch.from_numpy(before[0]).double())
+    exact = (head(torch.from_numpy(after[0])) - head(torch.from_numpy(before[0])))[1]
     if special_frame:  # <cls> is still what the head reads: to first order
-        assert found.estimate[0] == pytest.approx(exact.item(), rel=0.5)
+        assert estimates.estimate[0] == pytest.approx(exact.item(), rel=0.5)
     else:
-        assert found.estimate[0] == pytest.approx(exact.item(), abs=1e-5)
-        assert np.isnan(found.derivative).tolist() == [True] + [False] * 29
+        assert estimates.estimate[0] == pytest.approx(exact.item(), abs=1e-5)
+        assert np.isnan(estimates.derivative).tolist() == [True] + [False] * 29
 
 
 def planted(folder, plant):
@@ -219,8 +226,8 @@ def test_saturated_attention_is_seen_through(tmp_path):
 
     model = planted(tmp_path / "model", plant)
     goal = np.random.default_rng(0).normal(size=16)
-    found = screen_cell(model, cell, Question(goal=goal), 1, special_frame=False)
-    assert found.peak[7] > 0.99
+    estimates = estimate_cell(model, cell, Question(goal=goal), 1, special_frame=False)
+    assert estimates.peak[7] > 0.99
     (before,) = hidden_states(model, [cell], 1)
 
     def cosine(states):
@@ -232,9 +239,9 @@ def test_saturated_attention_is_seen_through(tmp_path):
         for rank, after in enumerate(held(model, cell, vocabulary, 1))
     ])  # fmt: skip
     assert np.abs(exact).argmax() == 7
-    assert np.abs(found.estimate).argmax() == 7
-    assert found.estimate[7] == pytest.approx(exact[7], rel=0.3)
-    assert abs(found.derivative[7]) < 0.1 * abs(exact[7])
+    assert np.abs(estimates.estimate).argmax() == 7
+    assert estimates.estimate[7] == pytest.approx(exact[7], rel=0.3)
+    assert abs(estimates.derivative[7]) < 0.1 * abs(exact[7])
 
 
 def test_a_cancellation_is_suspicious(tmp_path):
@@ -257,28 +264,28 @@ def test_a_cancellation_is_suspicious(tmp_path):
         pool[row, dimension], bias[row] = steep, -steep * float(before[0, dimension])
     rank = 7  # <cls> stands first
 
-    def head_of(bent, straight):
-        weight = torch.tensor([bent, straight] + [0.0] * 14, dtype=torch.float64)
-        return Head("label", pool, bias, weight, torch.zeros(()).double())
+    def question_of(bent, straight):
+        weight = torch.tensor([bent, straight] + [0.0] * 14)
+        return Question(head=head_of(weight, pool=pool, bias=bias))
 
     parts = [
-        screen_cell(model, cell, Question(head=head_of(*on)), 1, special_frame=True).estimate[rank]
+        estimate_cell(model, cell, question_of(*on), 1, special_frame=True).estimate[rank]
         for on in ((1.0, 0.0), (0.0, 1.0))
     ]
-    head = head_of(1.0, -parts[0] / parts[1])
-    found = screen_cell(model, cell, Question(head=head), 1, special_frame=True)
-    base = head(torch.from_numpy(before[0]))
+    question = question_of(1.0, -parts[0] / parts[1])
+    estimates = estimate_cell(model, cell, question, 1, special_frame=True)
+    base = question.answer(torch.from_numpy(before[0]))
     exact = np.array([
-        (head(torch.from_numpy(after[0].astype(np.float32))) - base).item()
+        (question.answer(torch.from_numpy(after[0].astype(np.float32))) - base).item()
         for after in held(model, cell, vocabulary, 1)
     ])  # fmt: skip
     assert np.abs(exact).argmax() == rank
-    assert abs(found.estimate[rank]) < 0.01 * abs(exact[rank])
-    assert found.gross.argmax() == rank
+    assert abs(estimates.estimate[rank]) < 0.01 * abs(exact[rank])
+    assert estimates.gross.argmax() == rank
     means = pd.DataFrame(
         {
-            "estimate": found.estimate,
-            "gross": found.gross, "peak": found.peak, "dominance": found.dominance,
+            "estimate": estimates.estimate,
+            "gross": estimates.gross, "peak": estimates.peak, "dominance": estimates.dominance,
             "n_cells": 1,
         },
         index=cell.tokens[1:-1],
@@ -296,6 +303,6 @@ def test_a_gene_that_is_most_of_what_others_hold_dominates(tmp_path):
         attention.output.dense.weight[:, 0] = torch.linspace(-1, 1, 16)
 
     model = planted(tmp_path / "model", plant)
-    found = screen_cell(model, cell, Question(probes=1), 1, special_frame=False)
-    assert found.dominance.argmax() == 3
-    assert found.dominance[3] > 10 * np.delete(found.dominance, 3).max()
+    estimates = estimate_cell(model, cell, Question(probes=1), 1, special_frame=False)
+    assert estimates.dominance.argmax() == 3
+    assert estimates.dominance[3] > 10 * np.delete(estimates.dominance, 3).max()

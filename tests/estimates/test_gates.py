@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ranklock.arms import ARMS, apply, baseline
+from ranklock.arms import KNOCK_OUT_ARMS, Change, apply, baseline
 from ranklock.engine.forward import pack, run_layers
 from ranklock.estimates.gates import gated_attention, sensitivities
 from ranklock.models import load_model
@@ -47,8 +47,14 @@ def double(model):
 def inputs_of(lengths, *, special_frame=False):
     vocabulary = helpers.vocabulary(60, special_frame=special_frame)
     cells = helpers.cells_of(lengths, vocabulary, special_frame=special_frame)
-    return [baseline(genes, 64, vocabulary, special_frame=special_frame)
+    return [baseline(genes, vocabulary, special_frame=special_frame)
             for genes in cells.ranked], vocabulary  # fmt: skip
+
+
+def without(cell, rank, vocabulary):
+    """The input under `hold` of the gene at a rank of a cell."""
+    change = Change((int(cell.tokens[cell.ranks == rank][0]),), (rank,))
+    return apply(KNOCK_OUT_ARMS["hold"], cell, change, vocabulary)
 
 
 def gated(encoder, packed, depth, logs):
@@ -68,21 +74,21 @@ def test_open_gates_are_the_baseline_and_a_closed_one_is_hold(double):
     for rank in (0, 11, 29):
         closed = logs.clone()
         closed[0, rank] = -torch.inf
-        held = pack([apply(ARMS["hold"], cell, (rank,), vocabulary, [])], double.device)
+        held = pack([without(cell, rank, vocabulary)], double.device)
         embedded = double.embed(held.tokens, held.positions)
         expected = run_layers(double, embedded, held.stretches, double.layers)
-        others = [place for place in range(30) if place != rank]
+        others = [rest for rest in range(30) if rest != rank]
         torch.testing.assert_close(gated(double, packed, 3, [closed])[others], expected)
 
 
 @pytest.mark.parametrize("read", [None, [4]])
 def test_the_derivative_is_that_of_central_differences(double, read):
     (cell,), _ = inputs_of([24])
-    packed = pack([cell], double.device)
+    packed = pack([cell], double.device, None if read is None else [len(read)])
     rows = None if read is None else torch.tensor(read)
     direction = torch.randn((2, 24 if read is None else 1, 16), dtype=torch.float64,
                             generator=torch.Generator().manual_seed(0))  # fmt: skip
-    found = sensitivities(double, packed, 3, lambda states: direction, rows)[0]
+    sums = sensitivities(double, packed, 3, lambda states: direction, rows)[0]
     step = 1e-5
     for token in (0, 7, 23):
         ends = []
@@ -93,33 +99,31 @@ def test_the_derivative_is_that_of_central_differences(double, read):
             out = out if rows is None else out[rows]
             ends.append((direction * out).sum((1, 2)).numpy())
         slope = (ends[0] - ends[1]) / (2 * step)
-        np.testing.assert_allclose(found.derivative[:, token], -slope, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(sums.derivative[:, token], -slope, rtol=1e-6, atol=1e-9)
 
 
 def test_removal_is_exact_where_attention_is_all_there_is_in_between(double):
     """In one layer, each query's output is moved exactly; what follows is linear in the readout."""
     (cell,), vocabulary = inputs_of([20])
-    one = replace(double, layers=double.layers[:1])
     packed = pack([cell], double.device)
-    states = one.embed(packed.tokens, packed.positions)
-    plain = run_layers(one, states, packed.stretches, one.layers)
+    states = double.embed(packed.tokens, packed.positions)
     scale = 1e-4  # of the values: what moves is small, so that the layer behind is a line
-    small = one.layers[0]
-    weight = small.project_weight.clone()
+    weight = double.layers[0].project_weight.clone()
     weight[:, 32:] *= scale
-    one = replace(one, layers=(replace(small, project_weight=weight),))
-    plain = run_layers(one, states, packed.stretches, one.layers)
+    shallow = replace(double, layers=(replace(double.layers[0], project_weight=weight),))
+    plain = run_layers(shallow, states, packed.stretches, shallow.layers)
     direction = torch.randn((1, 20, 16), dtype=torch.float64,
                             generator=torch.Generator().manual_seed(1))  # fmt: skip
     for rank in range(20):
-        others = [place for place in range(20) if place != rank]
+        others = [rest for rest in range(20) if rest != rank]
         direction_of_others = direction.clone()
         direction_of_others[:, rank] = 0
-        found = sensitivities(one, packed, 1, lambda s, d=direction_of_others: d)[0]
-        held = pack([apply(ARMS["hold"], cell, (rank,), vocabulary, [])], one.device)
-        after = run_layers(one, one.embed(held.tokens, held.positions), held.stretches, one.layers)
+        sums = sensitivities(shallow, packed, 1, lambda s, d=direction_of_others: d)[0]
+        held = pack([without(cell, rank, vocabulary)], shallow.device)
+        embedded = shallow.embed(held.tokens, held.positions)
+        after = run_layers(shallow, embedded, held.stretches, shallow.layers)
         moved = (direction[0, others] * (after - plain[others])).sum().item()
-        assert found.removal[0, rank] == pytest.approx(moved, rel=1e-2)
+        assert sums.removal[0, rank] == pytest.approx(moved, rel=1e-2)
 
 
 def test_numbers_add_up_and_do_not_depend_on_what_else_is_packed(double):
@@ -129,11 +133,12 @@ def test_numbers_add_up_and_do_not_depend_on_what_else_is_packed(double):
         weights = torch.linspace(-1, 1, 16, dtype=torch.float64)
         return torch.stack([weights.expand(len(states), -1), 2 * weights.expand(len(states), -1)])
 
-    together = sensitivities(double, pack(cells, double.device), 3, ones)
-    for cell, found in zip(cells, together, strict=True):
+    packed = sensitivities(double, pack(cells, double.device), 3, ones)
+    for cell, sums in zip(cells, packed, strict=True):
         alone = sensitivities(double, pack([cell], double.device), 3, ones)[0]
         for name in ("removal", "derivative", "gross"):
-            np.testing.assert_allclose(getattr(found, name), getattr(alone, name), atol=1e-12)
-            np.testing.assert_allclose(getattr(found, name)[1], 2 * getattr(found, name)[0])
-        np.testing.assert_allclose(found.peak, alone.peak)
-        assert (found.gross >= np.abs(found.removal) - 1e-12).all()
+            numbers = getattr(sums, name)
+            np.testing.assert_allclose(numbers, getattr(alone, name), atol=1e-12)
+            np.testing.assert_allclose(numbers[1], 2 * numbers[0])
+        np.testing.assert_allclose(sums.peak, alone.peak)
+        assert (sums.gross >= np.abs(sums.removal) - 1e-12).all()

@@ -108,7 +108,7 @@ def _describe_other(folder: Path, top: int, *, as_json: bool) -> str | None:
         )  # fmt: skip
     if is_estimates(folder):
         estimates = read_estimates(folder)
-        return json.dumps(estimates.manifest, indent=1) if as_json else "\n".join(
+        return json.dumps(estimates.manifest.to_json(), indent=1) if as_json else "\n".join(
             describe_estimates(estimates, top)
         )  # fmt: skip
     if not is_results(folder):

@@ -132,25 +132,22 @@ def back_through(
     for site in sites:
         inputs, heads, asked, _ = site.queries.shape
         length = site.keys.shape[2]
-        mine = slice(at_query, at_query + inputs * asked)
+        queries = slice(at_query, at_query + inputs * asked)
         keys = slice(at_key, at_key + inputs * length)
-        place = torch.arange(tokens, device=d_out.device)[mine] if rows is None else rows[mine]
-        own = place.view(inputs, asked) - at_key
-        own = own - length * torch.arange(inputs, device=own.device)[:, None]
-        by_head = d_out[:, mine].reshape(numbers, inputs, asked, heads, -1).permute(1, 3, 2, 0, 4)
+        every = torch.arange(tokens, device=d_out.device)
+        asking = every[queries] if rows is None else rows[queries]
+        diagonal = asking.view(inputs, asked) - at_key - length * every[:inputs, None]
+        by_head = d_out[:, queries].reshape(numbers, inputs, asked, heads, -1)
         d_queries, d_keys, d_values, peak = _back_through_site(
-            site, by_head, own, sums, keys, further=further
+            site, by_head.permute(1, 3, 2, 0, 4), diagonal, sums, keys, further=further
         )
         sums.written[keys] = _written(layer, site, peak).flatten()
         if further:
             by_queries = _side_by_side(d_queries) @ layer.project_weight[:, :width].T
-            if rows is None:
-                back[:, keys] = by_queries
-            else:
-                back[:, rows[mine]] = by_queries
-            both = torch.cat([_side_by_side(d_keys), _side_by_side(d_values)], dim=-1)
-            back[:, keys] += both @ layer.project_weight[:, width:].T
-        at_query, at_key = mine.stop, keys.stop
+            back[:, asking] = by_queries
+            by_keys = torch.cat([_side_by_side(d_keys), _side_by_side(d_values)], dim=-1)
+            back[:, keys] += by_keys @ layer.project_weight[:, width:].T
+        at_query, at_key = queries.stop, keys.stop
     return back
 
 
@@ -160,7 +157,7 @@ def _side_by_side(by_head: Tensor) -> Tensor:
 
 
 def _back_through_site(
-    site: Attended, d_out: Tensor, own: Tensor, sums: SiteSums, keys: slice, *, further: bool
+    site: Attended, d_out: Tensor, diagonal: Tensor, sums: SiteSums, keys: slice, *, further: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Derivatives by queries, keys and values, each (inputs, heads, rows, numbers, head width).
 
@@ -170,7 +167,7 @@ def _back_through_site(
     ----------
     d_out
         Of the same shape, by the output.
-    own
+    diagonal
         Which key each query is, shape (inputs, queries).
     keys
         Where the stretch's tokens stand in the sums.
@@ -206,8 +203,8 @@ def _back_through_site(
                 d_queries[:, :, part, number] = d_scores @ site.keys
                 d_keys[:, :, :, number] += d_scores.transpose(-1, -2) @ scaled[:, :, part]
         # A key's own query sees it, and is seen by nobody once the key is gone.
-        itself = own[:, None, part, None].expand(-1, heads, -1, 1)
-        weights.scatter_(-1, itself, 0.0).clamp_(max=MOST_WEIGHT)
+        of_itself = diagonal[:, None, part, None].expand(-1, heads, -1, 1)
+        weights.scatter_(-1, of_itself, 0.0).clamp_(max=MOST_WEIGHT)
         peak = torch.maximum(peak, weights.amax(2))
         weights.div_(1.0 - weights)
         removed += (turned @ flat).reshape(d_keys.shape)

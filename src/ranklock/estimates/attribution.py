@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from ranklock.arms import NOT_RANKED, ModelInput
-from ranklock.engine.cost import PROBES_AT_ONCE
 from ranklock.engine.forward import pack, run_layers
 from ranklock.engine.memory import memory_errors
+from ranklock.estimates.cost import PROBES_AT_ONCE
 from ranklock.estimates.gates import Sensitivities, sensitivities
 from ranklock.models import Model
 from ranklock.models.encoder import Encoder, encoder_of
@@ -34,14 +34,14 @@ Cotangents = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked of every knock-out; one of the three.
+    """What is asked of every knock-out of a cell; one of the three.
 
     Attributes
     ----------
     goal
         Embedding of a state that the cell may move towards, shape (width,).
-    head
-        A classifier's label.
+    head, label
+        A classifier, and which of its logits.
     probes
         For the effect on responders: how many random signs.
     responders
@@ -52,6 +52,7 @@ class Question:
 
     goal: Array | None = None
     head: Head | None = None
+    label: int = 0
     probes: int = 0
     responders: npt.NDArray[np.int32] | None = None
     seed: int = 0
@@ -66,9 +67,20 @@ class Question:
         """Numbers that are differentiated: one, or one a probe."""
         return max(self.probes, 1)
 
+    def reads_first(self, *, special_frame: bool) -> bool:
+        """Whether it is about the first token alone."""
+        return self.head is not None or (self.signed and special_frame)
+
+    def answer(self, embedding: Tensor) -> Tensor:
+        """The number that a signed question is about, of the embedding that it reads."""
+        if self.head is not None:
+            return self.head(embedding)[..., self.label]
+        goal = torch.as_tensor(self.goal, device=embedding.device)
+        return torch.nn.functional.cosine_similarity(embedding, goal, dim=0)
+
 
 @dataclass(frozen=True, eq=False)
-class Screened:
+class CellEstimates:
     """What every knock-out of a cell does, to first order; each of shape (genes,).
 
     Attributes
@@ -92,8 +104,17 @@ class Screened:
     peak: Array
     dominance: Array
 
+    @property
+    def agreement(self) -> float:
+        """Correlation of derivative and removal: where it is low, the first order is in doubt."""
+        known = np.isfinite(self.estimate) & np.isfinite(self.derivative)
+        pairs = np.stack([self.estimate[known], self.derivative[known]])
+        if pairs.shape[1] < 3 or not np.ptp(pairs, axis=1).all():
+            return float("nan")
+        return float(np.corrcoef(*pairs)[0, 1])
 
-def screen_cell(
+
+def estimate_cell(
     model: Model,
     cell: ModelInput,
     question: Question,
@@ -101,7 +122,7 @@ def screen_cell(
     *,
     special_frame: bool,
     precision: str = "float32",
-) -> Screened:
+) -> CellEstimates:
     """Estimate what every knock-out of a cell does, with all positions held.
 
     Parameters
@@ -140,49 +161,40 @@ def _signed(
     genes: npt.NDArray[np.int_],
     *,
     special_frame: bool,
-) -> Screened:
-    first = question.head is not None or special_frame
+) -> CellEstimates:
+    first = question.reads_first(special_frame=special_frame)
     read = torch.from_numpy(np.zeros(1, np.int64) if first else genes).to(encoder.device)
 
     def cotangent(states: Tensor) -> Tensor:
         with torch.enable_grad():
             mean = states.detach().double().mean(0).requires_grad_()
-            (slope,) = torch.autograd.grad(_number(question, mean), mean)
+            (slope,) = torch.autograd.grad(question.answer(mean), mean)
         return (slope / len(states)).expand(1, len(states), -1).to(states.dtype)
 
-    found = _run(encoder, cell, depth, cotangent, None if len(read) == len(cell) else read)
+    sums = _run(encoder, cell, depth, cotangent, None if len(read) == len(cell) else read)
     # Without <cls> the mean is over the other genes, one fewer than the derivative's.
     scale = 1.0 if first else len(genes) / max(len(genes) - 1, 1)
     estimate, derivative, gross = (
-        scale * part[0, genes] for part in (found.removal, found.derivative, found.gross)
+        scale * part[0, genes] for part in (sums.removal, sums.derivative, sums.gross)
     )
     if question.head is not None and not special_frame:
         # The next gene then stands first, and is what the head reads: no small change of anything.
-        estimate[0] = _without_the_first(encoder, cell, question.head, depth)
+        estimate[0] = _without_the_first(encoder, cell, question, depth)
         derivative[0] = np.nan
-    return Screened(estimate, derivative, gross, found.peak[genes], found.dominance[genes])
+    return CellEstimates(estimate, derivative, gross, sums.peak[genes], sums.dominance[genes])
 
 
-def _without_the_first(encoder: Encoder, cell: ModelInput, head: Head, depth: int) -> float:
+def _without_the_first(encoder: Encoder, cell: ModelInput, question: Question, depth: int) -> float:
     """Change of a logit once the first token is gone, by two forwards."""
-    rest = cell.take(np.arange(1, len(cell)))
     logits = []
     with torch.no_grad():
-        for one in (cell, rest):
-            packed = pack([one], encoder.device)
+        for start in (0, 1):
+            packed = pack([cell.take(np.arange(start, len(cell)))], encoder.device, [1])
             states = encoder.embed(packed.tokens, packed.positions)
             first = torch.zeros(1, dtype=torch.int64, device=encoder.device)
             states = run_layers(encoder, states, packed.stretches, encoder.layers[:depth], first)
-            logits.append(float(head(states[0])))
+            logits.append(float(question.answer(states[0])))
     return logits[1] - logits[0]
-
-
-def _number(question: Question, embedding: Tensor) -> Tensor:
-    """The number that a signed question is about, of the embedding that it reads."""
-    if question.head is not None:
-        return question.head(embedding)
-    goal = torch.as_tensor(question.goal, device=embedding.device)
-    return torch.nn.functional.cosine_similarity(embedding, goal, dim=0)
 
 
 def _effects(
@@ -191,7 +203,7 @@ def _effects(
     question: Question,
     depth: int,
     genes: npt.NDArray[np.int_],
-) -> Screened:
+) -> CellEstimates:
     tokens = cell.tokens[genes]
     responds = np.ones(len(genes), bool)
     if question.responders is not None:
@@ -199,11 +211,10 @@ def _effects(
     others = responds.sum() - responds  # of each knock-out, which is none of its own responders
     if not responds.any():
         nothing = np.full(len(genes), np.nan)
-        return Screened(nothing, nothing, nothing, nothing, nothing)
+        return CellEstimates(nothing, nothing, nothing, nothing, nothing)
     rows = torch.from_numpy(genes[responds]).to(encoder.device)
-    whole = None if len(rows) == len(cell) else rows
     signs = torch.Generator().manual_seed(_seed_of(cell, question.seed))
-    sums = np.zeros((3, len(genes)))
+    squares = np.zeros((3, len(genes)))
     peak, dominance = np.zeros((2, len(genes)))
     for start in range(0, question.probes, PROBES_AT_ONCE):
         number = min(PROBES_AT_ONCE, question.probes - start)
@@ -211,14 +222,14 @@ def _effects(
         def cotangents(states: Tensor, number: int = number) -> Tensor:
             return _probes(states, number, signs)
 
-        found = _run(encoder, cell, depth, cotangents, whole)
-        parts = (found.removal, found.derivative, found.gross)
-        sums += np.stack([(part[:, genes] ** 2).sum(0) for part in parts])
-        peak, dominance = found.peak[genes], found.dominance[genes]
+        sums = _run(encoder, cell, depth, cotangents, None if len(rows) == len(cell) else rows)
+        parts = (sums.removal, sums.derivative, sums.gross)
+        squares += np.stack([(part[:, genes] ** 2).sum(0) for part in parts])
+        peak, dominance = sums.peak[genes], sums.dominance[genes]
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(others > 0, sums / question.probes / others, np.nan)
-    estimate, derivative, gross = mean
-    return Screened(estimate, derivative, gross, peak, dominance)
+        means = np.where(others > 0, squares / question.probes / others, np.nan)
+    estimate, derivative, gross = means
+    return CellEstimates(estimate, derivative, gross, peak, dominance)
 
 
 def _probes(states: Tensor, number: int, signs: torch.Generator) -> Tensor:
@@ -240,5 +251,5 @@ def _seed_of(cell: ModelInput, seed: int) -> int:
 def _run(
     encoder: Encoder, cell: ModelInput, depth: int, cotangents: Cotangents, rows: Tensor | None
 ) -> Sensitivities:
-    packed = pack([cell], encoder.device)
+    packed = pack([cell], encoder.device, None if rows is None else [len(rows)])
     return sensitivities(encoder, packed, depth, cotangents, rows)[0]

@@ -1,4 +1,4 @@
-"""What of a screen is measured exactly: the largest, the suspicious, and some at random.
+"""Which knock-outs are measured exactly: the largest, the suspicious, and some at random.
 
 An attribution fails in two ways (Kramár et al., AtP*, arXiv:2403.00745). A key that holds nearly
 all of some query's attention has no derivative there; and parts of different layers and heads may
@@ -31,7 +31,7 @@ def gene_means(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     Parameters
     ----------
     tables
-        As of :class:`ranklock.estimates.parts.Estimates`.
+        As of :class:`ranklock.estimates.parts.Parts`.
 
     Returns
     -------
@@ -76,22 +76,22 @@ def choose_genes(
     -------
     Token → ``largest``, ``suspicious`` or ``random``; and how many suspicious ones there were.
     """
-    able = means[means["n_cells"] >= min_cells]
-    by_size = able["estimate"].abs().sort_values(ascending=False, kind="stable")
+    eligible = means[means["n_cells"] >= min_cells]
+    by_size = eligible["estimate"].abs().sort_values(ascending=False, kind="stable")
     largest = by_size.index[:verify]
-    rest = able.drop(largest)
-    suspects = _suspects(able, rest, verify)
-    suspicious = pd.Index(suspects[: -(-verify // 2)])
-    others = rest.index.drop(suspicious)
-    chosen = np.random.default_rng(seed).permutation(others.to_numpy())[:recheck]
-    of = {LARGEST: largest, SUSPICIOUS: suspicious, RANDOM: pd.Index(np.sort(chosen))}
-    parts = [pd.Series(why, tokens) for why, tokens in of.items() if len(tokens)]
-    return pd.concat(parts).rename_axis("token"), len(suspects)
+    rest = eligible.drop(largest)
+    suspects = _suspects(eligible, rest, verify)
+    suspicious = suspects[: -(-verify // 2)]
+    remainder = rest.index.drop(suspicious).to_numpy()
+    drawn = np.random.default_rng(seed).permutation(remainder)[:recheck]
+    tokens = np.concatenate([largest, suspicious, np.sort(drawn)]).astype(int)
+    reasons = np.repeat([LARGEST, SUSPICIOUS, RANDOM], [len(largest), len(suspicious), len(drawn)])
+    return pd.Series(reasons, pd.Index(tokens, name="token"), dtype=object), len(suspects)
 
 
-def _suspects(able: pd.DataFrame, rest: pd.DataFrame, verify: int) -> list[int]:
+def _suspects(eligible: pd.DataFrame, rest: pd.DataFrame, verify: int) -> list[int]:
     """Suspicious genes, each once: the worst of every kind in turn."""
-    gross = able["gross"].sort_values(ascending=False, kind="stable").index[:verify]
+    gross = eligible["gross"].sort_values(ascending=False, kind="stable").index[:verify]
     marks = {
         "dominance": rest["dominance"] >= DOMINANT,
         "peak": rest["peak"] >= SATURATED,
@@ -101,7 +101,7 @@ def _suspects(able: pd.DataFrame, rest: pd.DataFrame, verify: int) -> list[int]:
         rest[mark].sort_values(name, ascending=False, kind="stable").index.tolist()
         for name, mark in marks.items()
     ]
-    in_turn = (token for place in zip_longest(*kinds) for token in place if token is not None)
+    in_turn = (token for worst in zip_longest(*kinds) for token in worst if token is not None)
     return list(dict.fromkeys(in_turn))
 
 
@@ -136,17 +136,15 @@ def choose_pairs(
     The rows of the tables, in order of cell and rank, with ``sampled``, whether they are of the
     random sample.
     """
-    kept: list[pd.DataFrame] = []
-    flagged: list[pd.DataFrame] = []
+    sample = doubtful = pd.DataFrame()
     for table in tables:
         rows = table[table["token"].isin(np.asarray(genes))]
         rows = rows.assign(order=order[rows["cell"].to_numpy()])
-        both = pd.concat([*kept, rows]).sort_values("order", kind="stable")
-        kept = [both.groupby("token", sort=False).head(most)]
-        doubtful = pd.concat([*flagged, rows[rows["agreement"] < DISAGREEING]])
+        ordered = pd.concat([sample, rows]).sort_values("order", kind="stable")
+        sample = ordered.groupby("token", sort=False).head(most)
+        doubtful = pd.concat([doubtful, rows[rows["agreement"] < DISAGREEING]])
         first = doubtful.drop_duplicates("cell").sort_values("order")["cell"][:most]
-        flagged = [doubtful[doubtful["cell"].isin(first)]]
-    pairs = pd.concat([*(part.assign(sampled=True) for part in kept),
-                       *(part.assign(sampled=False) for part in flagged)])  # fmt: skip
+        doubtful = doubtful[doubtful["cell"].isin(first)]
+    pairs = pd.concat([sample.assign(sampled=True), doubtful.assign(sampled=False)])
     pairs = pairs.drop_duplicates(["cell", "token"]).drop(columns="order")
     return pairs.sort_values(["cell", "gene_rank"], ignore_index=True)

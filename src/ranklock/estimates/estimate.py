@@ -6,46 +6,48 @@ these; cells that are found to be estimated badly, measured whole; one table ove
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ranklock.cells import Cells
 from ranklock.errors import InputError
-from ranklock.estimates.attribution import Screened, screen_cell
+from ranklock.estimates.attribution import estimate_cell
 from ranklock.estimates.finish import finish
-from ranklock.estimates.parts import FOLDER, Estimates
-from ranklock.estimates.plan import Checking, ScreenPlan, plan_screen
-from ranklock.estimates.result import Screen, read_screen
-from ranklock.estimates.storage import (
-    check_place,
-    check_screen_folder,
-    donors_digest,
+from ranklock.estimates.folder import (
+    OWN,
+    forget_measurements,
     identity_of,
+    measuring_of,
+    refuse_foreign,
     set_up,
 )
+from ranklock.estimates.manifest import KIND
+from ranklock.estimates.parts import FOLDER, Parts
+from ranklock.estimates.plan import EstimatesPlan, plan_estimates
+from ranklock.estimates.result import Estimates, read_estimates
 from ranklock.models import Model
 from ranklock.progress import progress as show_progress
-from ranklock.run.old_plan import baseline_of
-from ranklock.run.old_sweep_folder import LOCKS, at_work, bytes_in, writing
-from ranklock.run.old_sweep_result import digest_of
-from ranklock.run.states import StateQuestion
+from ranklock.run.plan import unperturbed_cell
+from ranklock.run.run import digest_of
+from ranklock.run.states import States
+from ranklock.run.work import bytes_in, work_folder
 
 
-def screen(
+def estimate(
     cells: Cells,
     model: Model,
     out: str | Path,
     *,
-    goal: StateQuestion | None = None,
+    goal: States | None = None,
     classifier: str | None = None,
     potency: bool = False,
     gene_set: Sequence[str | int] | None = None,
+    responder: str | int | None = None,
     verify: int = 50,
     recheck: int = 25,
     verify_cells: int = 20,
@@ -59,13 +61,13 @@ def screen(
     seed: int = 0,
     overwrite: bool = False,
     progress: bool = True,
-) -> Screen:
+) -> Estimates:
     """Rank all genes of all cells by what knocking them out does to one number.
 
     All knock-outs of a cell are estimated from one forward and a pass back (several where there is
     no one number, but a mean effect). The largest are then measured by real forwards, and so are
     some of the others, which tells what the estimates miss. Positions are held throughout, so that
-    no rank shift enters. A screen that was stopped goes on when it is called again.
+    no rank shift enters. Work that was stopped goes on when it is called again.
 
     Parameters
     ----------
@@ -76,37 +78,53 @@ def screen(
     out
         Folder for the results. Several processes may work on one.
     goal
-        Question: how far does a knock-out turn the cell embedding from one state to another
-        (change of cosine)?
+        Question: how far does a knock-out turn the cell embedding from its state to another
+        (change of cosine)? ``States(key, start, goal)``; with ``within``, each cell's goal is that
+        of its own donor.
     classifier
         Question: what does it do to the logit of this label of a fine-tuned checkpoint?
     potency
         Question: how far does it move the other genes (mean cosine distance)?
     gene_set
         Question: how far does it move these genes (mean cosine distance)?
-    verify, recheck, verify_cells, fallback_cells, donor, min_cells
-        As of :class:`ranklock.estimates.plan.Checking`.
+    responder
+        Question: how far does it move this one gene? Cells without it are left out.
+    verify
+        Genes with the largest estimates that are knocked out by forwards; of suspicious ones half
+        as many more, at most.
+    recheck
+        Genes at random, of the others: what tells how much the estimates miss.
+    verify_cells
+        Cells of each of these genes, at random.
+    fallback_cells
+        Cells that are measured whole, at most, where their estimates prove bad.
     probes
-        Random signs, each a pass back, for the last two questions.
+        Random signs, each a pass back, for mean effects.
     arms
         Arms of the forwards; with ``delete``, ``mask`` and ``shift`` too, an audit can be made.
+    donor
+        Column of obs that names donors: they are the replicates of tests then.
+    min_cells
+        Genes in fewer cells are neither ranked, measured nor tested; where no gene is in so many,
+        those in the most cells are.
     layer
         Layer to read, as Geneformer's ``emb_layer``: 0 is the last, -1 the second to last (the
         default; a classifier reads the last).
     precision
-        Number format, as of :func:`ranklock.sweep`.
+        Number format, as of :func:`ranklock.perturb`.
     seed
         Of the random signs and of all choices.
     overwrite
-        Replace a screen that is in the folder already. Its estimates are kept if only what is
-        measured changes.
+        Replace estimates that are in the folder already. They are kept if only what is measured
+        of them changes.
     progress
         Whether to show the plan and progress on stderr.
 
     Returns
     -------
-    Screen
-        ``table`` (every gene), ``cell()``, ``verified``, ``checks`` (DataFrames), ``sweep``.
+    Estimates
+        ``table`` (every gene), ``findings()``, ``cell()``, ``verified``, ``checks`` (DataFrames),
+        ``run``.
 
     Raises
     ------
@@ -121,155 +139,99 @@ def screen(
     >>> cells = ranklock.read_cells(ranklock.demo.cells_file(), ranklock.demo.vocabulary_file())
     >>> model = ranklock.load_model(ranklock.demo.model_folder())
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     found = ranklock.screen(
+    ...     estimates = ranklock.estimate(
     ...         cells[:1], model, folder + "/run", potency=True, verify=5, recheck=5, progress=False
     ...     )
-    ...     len(found.table) == len(cells.ranked[0])
+    ...     len(estimates.table) == len(cells.ranked[0])
     True
     """
-    checking = Checking(
-        verify, recheck, verify_cells, fallback_cells, tuple(arms), donor, min_cells, seed
-    )
-    checking.check(cells)
-    check_place(Path(out).resolve())
-    plan = plan_screen(
+    folder = Path(out).resolve()
+    refuse_foreign(folder)
+    plan = plan_estimates(
         cells, model, goal=goal, classifier=classifier, potency=potency, gene_set=gene_set,
-        probes=probes, layer=layer, precision=precision, seed=seed,
+        responder=responder, verify=verify, recheck=recheck, verify_cells=verify_cells,
+        fallback_cells=fallback_cells, probes=probes, arms=arms, donor=donor, min_cells=min_cells,
+        layer=layer, precision=precision, seed=seed,
     )  # fmt: skip
-    return run_screen(plan, checking, Path(out), overwrite=overwrite, progress=progress)
-
-
-def regulators(
-    gene: str | int,
-    cells: Cells,
-    model: Model,
-    out: str | Path,
-    **options: Any,
-) -> Screen:
-    """Rank all genes by how far knocking each out moves one responder.
-
-    Parameters
-    ----------
-    gene
-        The responder, by symbol, Ensembl ID or token.
-    cells, model, out
-        As in :func:`screen`; cells without the gene are left out.
-    **options
-        All others of :func:`screen`, questions excepted.
-    """
-    return screen(cells, model, out, gene_set=[gene], **options)
-
-
-def run_screen(
-    plan: ScreenPlan, checking: Checking, out: Path, *, overwrite: bool, progress: bool
-) -> Screen:
-    """Do what a plan says, or what is left of it.
-
-    Parameters
-    ----------
-    plan, checking
-        What is estimated, and what is measured.
-    out, overwrite, progress
-        As in :func:`screen`.
-    """
-    folder = out.resolve()
-    identity = identity_of(plan, asdict(checking) | {"donors": donors_digest(plan, checking)})
-    asked = {
-        "command": "screen", **plan.asked, "layer": plan.layer, "precision": plan.precision,
-        **asdict(checking),
-    }  # fmt: skip
-    with writing(folder):
-        check_screen_folder(folder, identity, overwrite=overwrite)
-        plan.check_fits(folder, already=bytes_in(folder / FOLDER))
+    identity, measuring = identity_of(plan), json.loads(json.dumps(measuring_of(plan)))
+    plan.check_disk(folder, already=bytes_in(folder / FOLDER))
+    kept = forget_measurements(folder, identity, measuring, overwrite=overwrite)
+    with work_folder(folder, KIND, identity, OWN, overwrite=overwrite and not kept) as work:
         if progress:
             print("\n".join(plan.describe(folder)), file=sys.stderr)
-        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
-        with at_work(folder):
-            set_up(folder, plan, asked, identity)
-            estimates = Estimates(folder, len(plan.parts), digest_of(identity["estimates"]))
-            waiting = run_parts(plan, estimates, progress=progress)
-            if waiting or not finish(folder, plan, estimates, checking, progress=progress):
-                print(
-                    "note: another process is at work on this screen; it finishes it, or the same "
-                    "command does once that has ended.",
-                    file=sys.stderr,
-                )
-    return read_screen(folder)
+        with work.setup_lock():
+            set_up(work, plan, measuring)
+        parts = Parts(folder, len(plan.parts), digest_of(identity))
+        waiting = run_parts(plan, parts, progress=progress)
+        if waiting or not finish(work, plan, parts, progress=progress):
+            print(
+                "note: another process is at work on these estimates; it finishes them, or the "
+                "same command does once that has ended.",
+                file=sys.stderr,
+            )
+    return read_estimates(folder)
 
 
-def run_parts(plan: ScreenPlan, estimates: Estimates, *, progress: bool) -> int:
+def run_parts(plan: EstimatesPlan, parts: Parts, *, progress: bool) -> int:
     """Compute and store every part that is not there; the number of those left to others."""
-    with show_progress(plan.genes, "knock-outs", shown=progress) as advance:
-        left = list(range(len(plan.parts)))
+    with show_progress(plan.knockouts, "knock-outs", shown=progress) as advance:
+        left = list(range(parts.number))
         while True:
             passed_over = []
             for part in left:
-                with estimates.part_locked(part) as mine:
-                    if not mine:
+                with parts.lock(part) as held:
+                    if not held:
                         passed_over.append(part)
-                    elif estimates.is_sound(part):
-                        advance(sum(len(plan.cells.ranked[row]) for row in plan.parts[part]))
+                    elif parts.is_sound(part):
+                        advance(sum(map(plan.genes_of, plan.parts[part])), done_before=True)
                     else:
                         tables = []
                         for row in plan.parts[part]:
                             tables.append(estimates_of(plan, row))
-                            advance(len(tables[-1]))
-                        estimates.write(part, pd.concat(tables, ignore_index=True))
+                            advance(plan.genes_of(row))
+                        parts.write(part, pd.concat(tables, ignore_index=True))
             if not passed_over or len(passed_over) == len(left):
                 return len(passed_over)
             left = passed_over
 
 
-def estimates_of(plan: ScreenPlan, row: int) -> pd.DataFrame:
-    """Estimates of one cell, as :class:`ranklock.estimates.parts.Estimates` keeps them.
+def estimates_of(plan: EstimatesPlan, row: int) -> pd.DataFrame:
+    """Estimates of one cell, as :class:`ranklock.estimates.parts.Parts` keeps them.
 
     Raises
     ------
     InputError
         When the model gives NaN, or a cell does not fit into memory.
     """
-    cell = baseline_of(plan.cells, row, plan.model)
+    cell = unperturbed_cell(plan.cells, row, plan.model)
     name = plan.cells.names[row]
     try:
-        found = screen_cell(
-            plan.model, cell, plan.question, plan.depth,
-            special_frame=plan.cells.special_frame, precision=plan.precision,
+        estimates = estimate_cell(
+            plan.model, cell, plan.question_of(row), plan.depth,
+            special_frame=plan.cells.special_frame, precision=plan.asked.precision,
         )  # fmt: skip
     except MemoryError as error:
         raise InputError(
             f"Cell {name} ({len(cell)} tokens) does not fit into the memory of "
             f"{plan.model.device}; take another device. What was done is kept."
         ) from error
-    _check_finite(found, name, plan)
+    if not np.isfinite(estimates.peak).all() or not np.isfinite(estimates.gross).any():
+        raise InputError(
+            f"The model gives NaN or infinity for cell {name} of {plan.cells.source}; its weights "
+            f"are damaged, or too large for {plan.asked.precision}. What was done is kept."
+        )
     genes = np.flatnonzero(cell.ranks >= 0)
     table = pd.DataFrame(
         {
             "cell": row,
             "token": cell.tokens[genes],
             "gene_rank": cell.ranks[genes],
-            "estimate": found.estimate,
-            "gross": found.gross,
-            "peak": found.peak,
-            "dominance": found.dominance,
-            "agreement": _agreement(found),
+            "estimate": estimates.estimate,
+            "gross": estimates.gross,
+            "peak": estimates.peak,
+            "dominance": estimates.dominance,
+            "agreement": estimates.agreement,
         }
     )
     # A gene that is the only responder has no effect; one that only forwards can tell is kept.
     return table if plan.question.signed else table.dropna(subset="estimate")
-
-
-def _agreement(found: Screened) -> float:
-    """Correlation of derivative and removal: where it is low, the first order is in doubt."""
-    both = np.isfinite(found.estimate) & np.isfinite(found.derivative)
-    one, other = found.estimate[both], found.derivative[both]
-    if len(one) < 3 or not np.ptp(one) or not np.ptp(other):
-        return float("nan")
-    return float(np.corrcoef(one, other)[0, 1])
-
-
-def _check_finite(found: Screened, name: str, plan: ScreenPlan) -> None:
-    if not np.isfinite(found.peak).all() or not np.isfinite(found.gross).any():
-        raise InputError(
-            f"The model gives NaN or infinity for cell {name} of {plan.cells.source}; its weights "
-            f"are damaged, or too large for {plan.precision}. What was done is kept."
-        )

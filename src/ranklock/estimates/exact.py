@@ -1,96 +1,76 @@
-"""What a screen estimates, measured: exact `hold` effects from a sweep of the chosen knock-outs."""
+"""What is estimated, measured: exact effects of the edit alone, from a run of chosen knock-outs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.estimates.plan import ScreenPlan
-from ranklock.run.old_store import CellLayout
-from ranklock.run.old_sweep import run_sweep
-from ranklock.run.old_sweep_result import OF_A_SCREEN, Sweep
+from ranklock.arms import edit_arm
+from ranklock.estimates.plan import EstimatesPlan
+from ranklock.run import fields
+from ranklock.run.execute import execute
+from ranklock.run.run import Run
 
 Array = npt.NDArray[np.float64]
 
 
 def measure_pairs(
-    plan: ScreenPlan, pairs: pd.DataFrame, folder: Path, arms: Sequence[str], *, progress: bool
+    plan: EstimatesPlan, pairs: pd.DataFrame, folder: Path, arms: Sequence[str], *, progress: bool
 ) -> pd.DataFrame | None:
     """Knock the chosen genes out of their cells, each by a forward.
 
     Parameters
     ----------
     plan
-        The screen.
+        The estimates.
     pairs
-        One row a cell and gene: ``cell`` (its row) and ``gene_rank``.
+        One row a cell and gene, in order of these: ``cell`` (its row) and ``gene_rank``.
     folder
-        Where the sweep's results go; what is there already is not computed again.
+        Where the run's results go; what is there already is not computed again.
     arms
-        Names of arms; ``hold`` is one of them.
+        Names of arms; the edit alone is one of them.
     progress
         Whether to show it on stderr.
 
     Returns
     -------
-    ``cell``, ``token``, ``exact`` and ``under_noise_floor``; None while another process is at it.
+    The pairs with ``exact`` and ``under_noise_floor``; None while another process is at it.
     """
-    ranks_of = {
-        int(cell): sorted(int(rank) for rank in rows["gene_rank"])
-        for cell, rows in pairs.groupby("cell")
-    }
-    responders = plan.question.responders
-    found = run_sweep(
-        plan.exact(ranks_of, arms),
-        folder,
-        {
-            "genes": OF_A_SCREEN,
-            "responders": "all" if responders is None else list(plan.asked["genes"]),
-            "controls": 0,
-            "states": plan.asked.get("states", {}),
-            "classifier": plan.asked.get("label"),
-        },
-        progress=progress,
-    )
-    if not found.complete:
+    ranks_of = {int(row): ranks.tolist() for row, ranks in pairs.groupby("cell")["gene_rank"]}
+    asked = None if plan.goal is None else plan.goal.asked
+    run = execute(plan.run_of(ranks_of, arms), folder, states_asked=asked, progress=progress)
+    if not run.complete:
         return None
-    return pd.concat(_effects(found, plan), ignore_index=True)
+    # A run's tasks are in order of cells and ranks too.
+    exact, under = _numbers(run, plan) if plan.question.signed else _mean_effects(run)
+    return pairs.assign(exact=exact, under_noise_floor=under)
 
 
-def _effects(found: Sweep, plan: ScreenPlan) -> Iterator[pd.DataFrame]:
-    for index in found.store.cells():
-        layout = found.store.layout(index)
-        exact, under = _of_cell(found, layout, plan)
-        yield pd.DataFrame(
-            {
-                "cell": np.int32(index),
-                "token": layout.knocked_out,
-                "exact": exact,
-                "under_noise_floor": under,
-            }
-        )
+def _numbers(run: Run, plan: EstimatesPlan) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Changes of the number that is asked about, and which are under the noise floor."""
+    rows = run.shifts[run.shifts[fields.ARM.name] == edit_arm(run.arms)]
+    if plan.asked.label is not None:
+        before, after = (fields.logit(plan.asked.label, when) for when in ("before", "after"))
+        changes = rows[after] - rows[before]
+    else:
+        changes = rows[fields.towards(run.states[0])]
+    return changes.to_numpy(float), rows[fields.UNDER_NOISE_FLOOR.name].to_numpy(bool)
 
 
-def _of_cell(
-    found: Sweep, layout: CellLayout, plan: ScreenPlan
-) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Exact answer to the screen's question, and whether it is under the noise floor."""
-    numbers = found.store.knockouts(layout)
-    under_floor = numbers["hold_cell_displacement"] <= found.floor.cell_displacement
-    if plan.question.head is not None:
-        return numbers["hold_logit"], under_floor
-    if plan.question.goal is not None:
-        return numbers["hold_towards_goal"], under_floor
-    exact, moved = np.full((2, len(layout.knocked_out)), np.nan)
-    for block in found.store.done(layout):
-        effects = found.store.effects(layout, block, ["hold", "hold_displacement"])
-        rows = layout.rows(block)
-        counts = np.isfinite(effects["hold"]).sum(1)
-        for into, field in ((exact, "hold"), (moved, "hold_displacement")):
-            sums = np.nansum(effects[field].astype(np.float64), axis=1)
-            into[rows] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return exact, moved <= found.floor.displacement
+def _mean_effects(run: Run) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Mean effects on the responders, and which are under the noise floor."""
+    arm = edit_arm(run.arms)
+    names = [field.name for field in fields.OF_ARM]
+    means: dict[str, list[Array]] = {name: [] for name in names}
+    for block in run.blocks(names, [str(arm)]):
+        for name in names:
+            values = block.values[name][str(arm)].astype(np.float64)
+            number = np.isfinite(values).sum(1)
+            sums = np.where(number > 0, np.nansum(values, axis=1), np.nan)
+            means[name].append(sums / np.maximum(number, 1))
+    distance, displacement = (np.concatenate(means[name]) for name in names)
+    return distance, displacement <= run.floor.displacement

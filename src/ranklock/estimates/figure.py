@@ -1,4 +1,4 @@
-"""Figure of a screen: estimates against exact effects, and the largest effects by name."""
+"""Figure of estimates: estimates against exact effects, and the largest effects by name."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SAID = {
 }
 
 
-def screen_figure(table: pd.DataFrame, question: str) -> Figure:
+def estimates_figure(table: pd.DataFrame, question: str) -> Figure:
     """Estimate against exact effect, and the largest effects with their standard errors.
 
     Parameters
     ----------
     table
-        As of :attr:`ranklock.estimates.result.Screen.table`.
+        As of :attr:`ranklock.estimates.result.Estimates.table`.
     question
         What was asked.
     """
@@ -46,13 +46,13 @@ def screen_figure(table: pd.DataFrame, question: str) -> Figure:
 
 
 def _draw_agreement(axis: Axes, table: pd.DataFrame, question: str) -> None:
-    measured = table[table["exact"].notna() & table["estimate_there"].notna()]
+    measured = table[table["exact"].notna() & table["verified_estimate"].notna()]
     for kind, colour in _KINDS.items():
         rows = measured[measured["chosen"] == kind]
         if len(rows):
-            axis.scatter(rows["estimate_there"], rows["exact"], s=14, color=colour, linewidths=0,
+            axis.scatter(rows["verified_estimate"], rows["exact"], s=14, color=colour, linewidths=0,
                          label=f"{kind} ({len(rows)})", zorder=3)  # fmt: skip
-    values = measured[["estimate_there", "exact"]].to_numpy()
+    values = measured[["verified_estimate", "exact"]].to_numpy()
     if len(values):
         low, high = float(values.min()), float(values.max())
         if question not in ("goal", "classifier") and low > 0:
@@ -66,13 +66,13 @@ def _draw_agreement(axis: Axes, table: pd.DataFrame, question: str) -> None:
 
 
 def _draw_largest(axis: Axes, rows: pd.DataFrame) -> None:
-    place = np.arange(len(rows))
+    height = np.arange(len(rows))
     error = rows["standard_error"].fillna(0.0).to_numpy()
     measured = (rows["verified_in"] > 0).to_numpy()
     colours = np.where(measured, ARM_COLOURS["hold"], "#ffffff")
-    axis.errorbar(rows["effect"], place, xerr=error, fmt="none", ecolor="#9a9a9a", elinewidth=1)
-    axis.scatter(rows["effect"], place, s=22, c=colours, edgecolors=ARM_COLOURS["hold"], zorder=3)
+    axis.errorbar(rows["effect"], height, xerr=error, fmt="none", ecolor="#9a9a9a", elinewidth=1)
+    axis.scatter(rows["effect"], height, s=22, c=colours, edgecolors=ARM_COLOURS["hold"], zorder=3)
     axis.axvline(0, color="#cccccc", linewidth=0.8, zorder=0)
-    axis.set_yticks(place, rows["gene"].astype(str))
+    axis.set_yticks(height, rows["gene"].astype(str))
     axis.tick_params(axis="y", labelsize=8)
     axis.set_title("Largest effects (open: estimated only)", loc="left")

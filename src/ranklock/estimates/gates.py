@@ -1,4 +1,4 @@
-"""Gates on genes, and what a number is worth to each of them: the mathematics of the screen.
+"""Gates on genes, and what a number is worth to each of them: the mathematics of estimates.
 
 A gate α multiplies exp(score) of one key in every layer and head, an additive log α on its
 attention scores. α = 1 is the unperturbed cell, α = 0 is `hold`: the gene is gone for everyone
@@ -99,7 +99,8 @@ def sensitivities(
     Parameters
     ----------
     encoder, packed, depth
-        What is run: at least one layer, and every token visible.
+        What is run: at least one layer, and every token visible. Where not all rows are read, it
+        was packed with their number.
     cotangents
         From the hidden states that are read, shape (rows, width), to ∂S/∂(hidden states) of each
         number S, shape (numbers, rows, width).

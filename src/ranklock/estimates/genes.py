@@ -1,4 +1,4 @@
-"""What a screen says of each gene: its estimate, mended by what was measured exactly."""
+"""What is known of each gene: its estimate, mended by what was measured exactly."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def judge_cells(pairs: pd.DataFrame, probes: int) -> pd.DataFrame:
     signs scatters by itself, which says nothing against a cell: twice its root mean square, that
     of ln(χ²_m / m), is let pass.
     """
-    both = pairs.dropna(subset=["estimate", "exact"])
+    known = pairs.dropna(subset=["estimate", "exact"])
     if probes:
-        both = both[~both["under_noise_floor"] & (both["estimate"] > 0) & (both["exact"] > 0)]
-        squared = np.log(both["estimate"] / both["exact"]) ** 2
-        error = np.sqrt(squared.groupby(both["cell"]).mean())
+        known = known[~known["under_noise_floor"] & (known["estimate"] > 0) & (known["exact"] > 0)]
+        squared = np.log(known["estimate"] / known["exact"]) ** 2
+        error = np.sqrt(squared.groupby(known["cell"]).mean())
         half = probes / 2
         of_signs = special.polygamma(1, half) + (special.digamma(half) - np.log(half)) ** 2
         limit = max(_MOST_LOG_ERROR, 2 * float(np.sqrt(of_signs)))
     else:
-        apart = ((both["exact"] - both["estimate"]) ** 2).groupby(both["cell"]).sum()
-        whole = (both["exact"] ** 2).groupby(both["cell"]).sum()
-        error, limit = np.sqrt(apart / whole.where(whole > 0)), _MOST_ERROR
-    measured = both.groupby("cell").size()
+        difference = ((known["exact"] - known["estimate"]) ** 2).groupby(known["cell"]).sum()
+        total = (known["exact"] ** 2).groupby(known["cell"]).sum()
+        error, limit = np.sqrt(difference / total.where(total > 0)), _MOST_ERROR
+    measured = known.groupby("cell").size()
     table = pd.DataFrame({"agreement": pairs.groupby("cell")["agreement"].first()})
     table["measured"] = measured.reindex(table.index).fillna(0).astype(int)
     table["error"] = error.where(measured >= _FEWEST_IN_CELL)
@@ -76,9 +76,9 @@ def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> 
     Returns
     -------
     ``means`` with ``effect``, its ``standard_error`` over cells, ``measurement_error`` (the part
-    of it that measuring in all cells would take away), ``exact`` and ``estimate_there`` (means over
-    the cells where the gene was measured), ``verified_in`` (their number) and ``under_noise_floor``
-    (share of them).
+    of it that measuring in all cells would take away), ``exact`` and ``verified_estimate`` (means
+    over the cells where the gene was measured), ``verified_in`` (their number) and
+    ``under_noise_floor`` (share of them).
 
     Notes
     -----
@@ -92,36 +92,36 @@ def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> 
     by_token = pairs.groupby("token")
     drawn = pairs[pairs["sampled"]]
     of_drawn = drawn.groupby("token")
-    apart = (drawn["exact"] - drawn["estimate"]).groupby(drawn["token"])
-    there = pd.DataFrame(
+    difference = (drawn["exact"] - drawn["estimate"]).groupby(drawn["token"])
+    measured = pd.DataFrame(
         {
             "exact": by_token["exact"].mean(),
-            "estimate_there": by_token["estimate"].mean(),
+            "verified_estimate": by_token["estimate"].mean(),
             "exact_variance": by_token["exact"].var(),
             "beyond_estimates": of_drawn["exact"].var() - of_drawn["estimate"].var(),
             "verified_in": by_token["exact"].count(),
             "under_noise_floor": by_token["under_noise_floor"].mean(),
-            "apart": apart.mean(),
-            "apart_variance": apart.var(),
-            "number": apart.count(),
+            "difference": difference.mean(),
+            "difference_variance": difference.var(),
+            "drawn_in": difference.count(),
         }
     ).reindex(means.index)
-    there["verified_in"] = there["verified_in"].fillna(0).astype(int)
-    n, m = means["n_cells"], there["number"].fillna(0)
-    everywhere = there["verified_in"] >= n
-    effect = (means["estimate"] + there["apart"]).where(m > 0, replaced["estimate"])
-    varied = (means["deviation"] ** 2 + there["beyond_estimates"]).clip(lower=0.0)
+    measured["verified_in"] = measured["verified_in"].fillna(0).astype(int)
+    n, m = means["n_cells"], measured["drawn_in"].fillna(0)
+    everywhere = measured["verified_in"] >= n
+    effect = (means["estimate"] + measured["difference"]).where(m > 0, replaced["estimate"])
+    varied = (means["deviation"] ** 2 + measured["beyond_estimates"]).clip(lower=0.0)
     of_cells = varied.where(m > 0, replaced["deviation"] ** 2) / n
     beyond = (1 / m.where(m > 1) - 1 / n).clip(lower=0.0)
-    of_measuring = (there["apart_variance"] * beyond).where(m > 0, 0.0)
-    shown = ("exact", "estimate_there", "verified_in", "under_noise_floor")
+    of_measuring = (measured["difference_variance"] * beyond).where(m > 0, 0.0)
+    shown = ("exact", "verified_estimate", "verified_in", "under_noise_floor")
     return means.assign(
-        effect=effect.mask(everywhere, there["exact"]),
+        effect=effect.mask(everywhere, measured["exact"]),
         standard_error=np.sqrt(
-            (of_cells + of_measuring).mask(everywhere, there["exact_variance"] / n)
+            (of_cells + of_measuring).mask(everywhere, measured["exact_variance"] / n)
         ),
         measurement_error=np.sqrt(of_measuring.mask(everywhere, 0.0)),
-        **{name: there[name] for name in shown},
+        **{name: measured[name] for name in shown},
     )
 
 
@@ -135,7 +135,7 @@ def missed(
     genes
         From :func:`mended`, with ``chosen`` and ``ranked``, whether enough cells have it.
     pairs
-        As there.
+        As of :func:`mended`.
     verify
         How many of the largest were measured.
     seed

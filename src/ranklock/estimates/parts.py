@@ -1,14 +1,14 @@
-"""Estimates of a screen on disk: a parquet file for some cells, each whole or not there.
+"""Estimates on disk: a Parquet file for some cells, each whole or not there.
 
 A part holds consecutive cells. It is written in one step and carries checksums and the digest of
-the screen that it belongs to, so that a screen that was killed goes on with the parts that are
+the estimates that it belongs to, so that work that was killed goes on with the parts that are
 missing or damaged, and several processes may each take their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,72 +18,67 @@ import pyarrow.parquet as pq
 
 from ranklock.errors import OutputError
 from ranklock.run.files import write_whole
-from ranklock.run.old_store import locked
+from ranklock.run.locks import locked
+from ranklock.run.work import LOCKS
 
-FOLDER = "estimates"
-_SCREEN = b"ranklock screen"
+FOLDER = "by_cell"
+_DIGEST = b"ranklock estimates"
+_FIELDS = {
+    "cell": (pa.int32(), "row of the cell"),
+    "token": (pa.int32(), "of the gene that is knocked out"),
+    "gene_rank": (pa.int32(), "its rank in the cell"),
+    "estimate": (pa.float32(), "of what its knock-out does, to first order"),
+    "gross": (pa.float32(), "the same, were the parts of all layers and heads to add up"),
+    "peak": (pa.float32(), "largest attention that it gets from another gene, of 1"),
+    "dominance": (pa.float32(), "largest part of what another gene holds that it has written"),
+    "agreement": (pa.float32(), "correlation of derivative and removal in the cell"),
+}
 _SCHEMA = pa.schema(
-    {
-        "cell": pa.int32(),
-        "token": pa.int32(),
-        "gene_rank": pa.int32(),
-        "estimate": pa.float32(),
-        "gross": pa.float32(),
-        "peak": pa.float32(),
-        "dominance": pa.float32(),
-        "agreement": pa.float32(),
-    }
+    pa.field(name, kind, metadata={"meaning": meaning}) for name, (kind, meaning) in _FIELDS.items()
 )
-COLUMNS = tuple(_SCHEMA.names)
+COLUMNS = tuple(_FIELDS)
 
 
 @dataclass(frozen=True)
-class Estimates:
-    """The parts of a screen.
+class Parts:
+    """Estimates of all cells, part by part.
 
     Attributes
     ----------
     folder
-        The screen's.
-    parts
-        How many there are.
-    screen
-        Digest of what makes the screen this one.
+        Of the estimates.
+    number
+        How many parts there are.
+    digest
+        Of what makes the estimates these ones.
     """
 
     folder: Path
-    parts: int
-    screen: str
-
-    @property
-    def locks(self) -> Path:
-        """Folder of the locks that keep processes apart."""
-        return self.folder / ".locks"
+    number: int
+    digest: str
 
     def path(self, part: int) -> Path:
         """File of a part."""
         return self.folder / FOLDER / f"part-{part:06d}.parquet"
 
-    @contextmanager
-    def part_locked(self, part: int) -> Iterator[bool]:
+    def lock(self, part: int) -> AbstractContextManager[bool]:
         """Keep other processes off a part; False when another one is at it."""
-        with locked(self.locks / f"part-{part}.lock") as mine:
-            yield mine
+        return locked(self.folder / LOCKS / f"part-{part}.lock")
 
     def write(self, part: int, table: pd.DataFrame) -> None:
         """Store a part, with the columns ``COLUMNS``."""
         arrow = pa.Table.from_pandas(table[list(COLUMNS)], _SCHEMA, preserve_index=False)
-        arrow = arrow.replace_schema_metadata({_SCREEN: self.screen.encode()})
+        arrow = arrow.replace_schema_metadata({_DIGEST: self.digest.encode()})
         path = self.path(part)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(
             path,
             lambda to: pq.write_table(arrow, to, compression="zstd", write_page_checksum=True),
-            partial=self.locks / path.name,
+            partial=self.folder / LOCKS / path.name,
         )
 
     def is_sound(self, part: int) -> bool:
-        """Whether a part is there, belongs to this screen, and reads as it was written."""
+        """Whether a part is there, belongs to these estimates, and reads as it was written."""
         try:
             self.read(part)
         except OutputError:
@@ -92,7 +87,7 @@ class Estimates:
 
     def done(self) -> int:
         """How many parts are there."""
-        return sum(self.path(part).is_file() for part in range(self.parts))
+        return sum(self.path(part).is_file() for part in range(self.number))
 
     def read(self, part: int, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
         """One row a cell and gene, in order of cell and rank.
@@ -100,22 +95,21 @@ class Estimates:
         Raises
         ------
         OutputError
-            When it is missing, damaged, or of another screen.
+            When it is missing, damaged, or of other estimates.
         """
         path = self.path(part)
         try:
             arrow = pq.read_table(path, columns=list(columns), page_checksum_verification=True)
         except (OSError, ValueError) as error:  # pyarrow's errors are these
             raise OutputError(
-                f"{path} is missing or damaged; run the screen's command again: it computes that "
-                "part anew."
+                f"{path} is missing or damaged; run the command again: it computes that part anew."
             ) from error
-        if (arrow.schema.metadata or {}).get(_SCREEN) != self.screen.encode():
-            raise OutputError(f"{path} is of another screen; run the screen's command again.")
+        if (arrow.schema.metadata or {}).get(_DIGEST) != self.digest.encode():
+            raise OutputError(f"{path} is of other estimates; run the command again.")
         table: pd.DataFrame = arrow.to_pandas()
         return table
 
     def tables(self, columns: Sequence[str] = COLUMNS) -> Iterator[pd.DataFrame]:
         """Part after part, in constant memory."""
-        for part in range(self.parts):
+        for part in range(self.number):
             yield self.read(part, columns)

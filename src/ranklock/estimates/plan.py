@@ -1,124 +1,79 @@
-"""What a screen is asked and what that takes: known before the first forward."""
+"""What is estimated and what that takes: known before the first forward."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
-from ranklock.arms import find_arms
+from ranklock.arms import edit_arm, find_arms
 from ranklock.cells import Cells
-from ranklock.engine.cost import screen_flop, screen_memory
 from ranklock.engine.memory import available_memory
 from ranklock.errors import InputError, OptionError, OutputError, RanklockWarning
 from ranklock.estimates.attribution import Question
+from ranklock.estimates.cost import estimate_flop, estimate_memory
+from ranklock.estimates.manifest import CLASSIFIER, GENE_SET, GOAL, POTENCY, Asked
+from ranklock.genes.names import resolve, said_of
+from ranklock.kinds import KNOCK_OUT
 from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
 from ranklock.models.head import load_head
 from ranklock.models.precision import check_precision
 from ranklock.quantities import count, free_disk, size
-from ranklock.run.old_plan import check_fit, find_knockouts, shown_genes
-from ranklock.run.old_sweep_plan import SweepPlan, plan_of_ranks
-from ranklock.run.states import StateQuestion, find_ends
+from ranklock.run.asked import ESTIMATE
+from ranklock.run.asked import Asked as RunAsked
+from ranklock.run.fields import CELL, GENES, LOGITS
+from ranklock.run.plan import Plan, check_fit, make_plan, shown_genes
+from ranklock.run.state_cells import StateMembers, state_members
+from ranklock.run.states import StateEmbeddings, States, embed_states
+from ranklock.significance.replicates import as_names
 
-GOAL, CLASSIFIER, POTENCY, GENE_SET = "goal", "classifier", "potency", "gene set"
 _GENES_IN_PART = 1 << 15  # what is held at once
 _FLOP_IN_PART = 2e13  # what a kill can cost: on a CPU some minutes, unless a cell takes more
 _BYTES_OF_ROW = 24
-
-
-@dataclass(frozen=True)
-class Checking:
-    """What of a screen is measured exactly, and how it is tested.
-
-    Attributes
-    ----------
-    verify
-        Genes with the largest estimates that are knocked out by forwards; of suspicious ones half
-        as many more, at most.
-    recheck
-        Genes at random, of the others: what tells how much the estimates miss.
-    verify_cells
-        Cells of each of these genes, at random.
-    fallback_cells
-        Cells that are measured whole, at most, where their estimates prove bad.
-    arms
-        Arms of the forwards.
-    donor
-        Column of obs that names donors: they are the replicates then.
-    min_cells
-        Genes in fewer cells are neither measured nor tested.
-    seed
-        Of all choices.
-    """
-
-    verify: int = 50
-    recheck: int = 25
-    verify_cells: int = 20
-    fallback_cells: int = 10
-    arms: tuple[str, ...] = ("hold",)
-    donor: str | None = None
-    min_cells: int = 5
-    seed: int = 0
-
-    def check(self, cells: Cells) -> None:
-        """Refuse what cannot be done.
-
-        Raises
-        ------
-        InputError
-            When a number makes no sense, ``hold`` is not among the arms, or there is no such
-            column.
-        """
-        least = {"verify": 1, "recheck": 0, "verify_cells": 1, "fallback_cells": 0, "min_cells": 1}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                option = f"--{name.replace('_', '-')}"
-                raise OptionError(f"{option} is {getattr(self, name)}; it is {number} at least.")
-        find_arms(self.arms)
-        if "hold" not in self.arms:
-            raise OptionError("A screen estimates effects of hold; name it among the arms.")
-        if self.donor is not None and self.donor not in cells.obs:
-            there = ", ".join(map(str, cells.obs.columns)) or "none"
-            raise InputError(
-                f"{cells.source} has no column {self.donor!r} in obs (it has {there}); name the "
-                "one that holds donors or samples."
-            )
+_LEAST = {"verify": 1, "recheck": 0, "verify_cells": 1, "fallback_cells": 0, "min_cells": 1}
 
 
 @dataclass(frozen=True, eq=False)
-class ScreenPlan:
-    """What a screen is going to do.
+class EstimatesPlan:
+    """What is going to be estimated.
 
     Attributes
     ----------
     cells, model
-        What it is done to, and with.
-    question
-        What is asked of every knock-out.
+        Of what, and with what.
     asked
-        The same in words, for the manifest.
-    layer, depth
-        Layer that is read, and number of layers that are run for it.
-    precision
-        Number format of the forwards.
+        What is asked of every knock-out, and what of it is measured.
+    question
+        The same for the pass back; without a goal, which may differ between cells.
+    depth
+        Number of layers that are run.
     rows
-        Rows of the cells that are screened.
+        Rows of the cells whose knock-outs are estimated.
+    goal, states
+        The goal that was asked for, and where it lies.
     """
 
     cells: Cells
     model: Model
+    asked: Asked
     question: Question
-    asked: Mapping[str, Any]
-    layer: int
     depth: int
-    precision: str
     rows: tuple[int, ...]
+    goal: States | None = None
+    states: StateEmbeddings | None = None
+
+    def question_of(self, row: int) -> Question:
+        """What is asked of a cell's knock-outs."""
+        if self.states is None:
+            return self.question
+        return replace(self.question, goal=self.states.vectors[self.states.group_of_cell[row], 0])
 
     @cached_property
     def parts(self) -> tuple[tuple[int, ...], ...]:
@@ -128,7 +83,7 @@ class ScreenPlan:
         genes = flop = 0
         for row in self.rows:
             part.append(row)
-            genes += shown_genes(self.cells, row, self.model)
+            genes += self.genes_of(row)
             flop += self.flop_of(row)
             if genes >= _GENES_IN_PART or flop >= _FLOP_IN_PART:
                 parts.append(tuple(part))
@@ -136,66 +91,109 @@ class ScreenPlan:
         return (*parts, tuple(part)) if part else tuple(parts)
 
     @cached_property
-    def genes(self) -> int:
+    def donors(self) -> npt.NDArray[np.object_]:
+        """Donor of every cell, NaN where it is not known, shape (cells,)."""
+        return np.asarray(as_names(self.cells.obs[str(self.asked.donor)]), dtype=object)
+
+    @cached_property
+    def genes(self) -> pd.DataFrame:
+        """Genes of the cells by token: ``gene_id`` and ``symbol``."""
+        vocabulary = self.cells.vocabulary
+        present = np.zeros(vocabulary.largest_token + 1, bool)
+        for row in self.rows:
+            present[self.cells.ranked[row]] = True
+        tokens = pd.Index(np.flatnonzero(present).astype(np.int32), name="token")
+        return pd.DataFrame(
+            {"gene_id": tokens.map(vocabulary.gene), "symbol": tokens.map(vocabulary.symbol)},
+            tokens,
+        )
+
+    @cached_property
+    def knockouts(self) -> int:
         """Knock-outs, over all cells."""
-        return sum(shown_genes(self.cells, row, self.model) for row in self.rows)
+        return sum(map(self.genes_of, self.rows))
 
     @cached_property
     def flop(self) -> int:
         """Floating-point operations of all cells."""
-        return sum(self.flop_of(row) for row in self.rows)
+        return sum(map(self.flop_of, self.rows))
+
+    def genes_of(self, row: int) -> int:
+        """Genes that the model is shown of a cell."""
+        return shown_genes(self.cells, row, self.model)
 
     def flop_of(self, row: int) -> int:
         """Floating-point operations of a cell."""
-        genes = shown_genes(self.cells, row, self.model)
+        genes = self.genes_of(row)
         tokens = genes + 2 * self.cells.special_frame
-        return screen_flop(
+        return estimate_flop(
             self.model, tokens, self._read(row, genes), self.depth, self.question.numbers
         )
 
     def _read(self, row: int, genes: int) -> int:
         """Rows of a cell's last layer that are read."""
-        if self.question.signed:
-            return 1 if self.question.head is not None or self.cells.special_frame else genes
+        if self.question.reads_first(special_frame=self.cells.special_frame):
+            return 1
         if self.question.responders is None:
             return genes
         return int(np.isin(self.cells.ranked[row][:genes], self.question.responders).sum())
 
-    def exact(self, ranks_of: Mapping[int, Sequence[int]], arms: Sequence[str]) -> SweepPlan:
-        """A sweep that measures some of the knock-outs exactly, whatever is asked of them."""
-        states = None if self.question.goal is None else {"goal": self.question.goal}
+    def run_of(self, ranks_of: Mapping[int, Sequence[int]], arms: Sequence[str]) -> Plan:
+        """A run that measures some of the knock-outs exactly, whatever is asked of them."""
         responders = self.question.responders
-        return plan_of_ranks(
-            self.cells, self.model, ranks_of, arms,
-            responders=None if responders is None else [int(token) for token in responders],
-            layer=self.layer, precision=self.precision, states=states, head=self.question.head,
-        )  # fmt: skip
+        asked = RunAsked(
+            arms=tuple(arms),
+            read=(GENES, CELL, LOGITS) if self.question.head is not None else (GENES, CELL),
+            responders=() if responders is None else tuple(map(str, responders.tolist())),
+            layer=self.asked.layer,
+            precision=self.asked.precision,
+            donor=self.asked.donor,
+            seed=self.asked.seed,
+            purpose=ESTIMATE,
+        )
+        return make_plan(self.cells, self.model, asked, ranks_of=ranks_of, states=self.states)
 
     def describe(self, folder: Path) -> list[str]:
         """The plan in words, a line each."""
         passes = self.question.numbers
         free = available_memory(self.model.device)
         return [
-            f"Plan: {self.genes:,} knock-outs in {len(self.rows):,} cells, "
+            f"Plan: {self.knockouts:,} knock-outs in {len(self.rows):,} cells, "
             + ("one pass" if passes == 1 else f"{passes} passes")
             + " back through each",
-            f"Work: {count(self.flop)}FLOP in {self.precision} on {self.model.device}; memory: "
-            f"about {size(self._memory)} of {size(free)} free; disk: about {size(self._disk)} of "
-            f"{size(free_disk(folder))} free",
+            f"Work: {count(self.flop)}FLOP in {self.asked.precision} on {self.model.device}; "
+            f"memory: about {size(self._memory)} of {size(free)} free; disk: about "
+            f"{size(self._disk)} of {size(free_disk(folder))} free",
         ]
 
     @cached_property
     def _memory(self) -> int:
-        longest = max(shown_genes(self.cells, row, self.model) for row in self.rows)
-        tokens = longest + 2 * self.cells.special_frame
-        return screen_memory(self.model, tokens, self.depth, self.question.numbers, self.precision)
+        tokens = max(map(self.genes_of, self.rows)) + 2 * self.cells.special_frame
+        return estimate_memory(
+            self.model, tokens, self.depth, self.question.numbers, self.asked.precision
+        )
 
     @property
     def _disk(self) -> int:
-        return self.genes * _BYTES_OF_ROW
+        return self.knockouts * _BYTES_OF_ROW
 
-    def check_fits(self, folder: Path, already: int) -> None:
-        """Refuse a screen that does not fit the machine.
+    def check_memory(self) -> None:
+        """Refuse what does not fit into the device's memory.
+
+        Raises
+        ------
+        InputError
+            With what would fit.
+        """
+        free = available_memory(self.model.device)
+        if self._memory > free:
+            raise InputError(
+                f"This takes about {size(self._memory)} of memory on {self.model.device} and "
+                f"{size(free)} are free; take another device (--device)."
+            )
+
+    def check_disk(self, folder: Path, already: int) -> None:
+        """Refuse what does not fit on the disk.
 
         Parameters
         ----------
@@ -206,15 +204,10 @@ class ScreenPlan:
 
         Raises
         ------
-        InputError, OutputError
+        OutputError
             With what would fit.
         """
-        free, room = available_memory(self.model.device), free_disk(folder)
-        if self._memory > free:
-            raise InputError(
-                f"This takes about {size(self._memory)} of memory on {self.model.device} and "
-                f"{size(free)} are free; take another device (--device)."
-            )
+        room = free_disk(folder)
         if self._disk - already > room:
             raise OutputError(
                 f"The estimates take about {size(self._disk)} and {size(room)} are free under "
@@ -222,25 +215,30 @@ class ScreenPlan:
             )
 
 
-def plan_screen(
+def plan_estimates(
     cells: Cells,
     model: Model,
     *,
-    goal: StateQuestion | None = None,
+    goal: States | None = None,
     classifier: str | None = None,
     potency: bool = False,
     gene_set: Sequence[str | int] | None = None,
+    responder: str | int | None = None,
+    verify: int = 50,
+    recheck: int = 25,
+    verify_cells: int = 20,
+    fallback_cells: int = 10,
     probes: int = 32,
+    arms: Sequence[str] = ("hold",),
+    donor: str | None = None,
+    min_cells: int = 5,
     layer: int | None = None,
     precision: str = "float32",
     seed: int = 0,
-) -> ScreenPlan:
-    """Plan a screen, and find out what does not fit.
+) -> EstimatesPlan:
+    """Plan estimates, and find out what does not fit, the goal's embedding included.
 
-    Parameters
-    ----------
-    cells, model, goal, classifier, potency, gene_set, probes, layer, precision, seed
-        As in :func:`ranklock.screen`.
+    The parameters are those of :func:`ranklock.estimate`.
 
     Raises
     ------
@@ -248,15 +246,20 @@ def plan_screen(
         When something does not fit: a label, state or gene that is not there, a vocabulary that
         belongs to another checkpoint.
     """
-    check_fit(cells, model, find_arms(["hold"]))
-    if sum((goal is not None, classifier is not None, potency, gene_set is not None)) != 1:
+    chosen = find_arms(arms, KNOCK_OUT)
+    check_fit(cells, model, chosen)
+    asks = {
+        GOAL: goal is not None, CLASSIFIER: classifier is not None, POTENCY: potency,
+        GENE_SET: gene_set is not None, "responder": responder is not None,
+    }  # fmt: skip
+    if sum(asks.values()) != 1:
         raise OptionError(
-            "A screen asks one question: a goal state (--state-key, --start and --goal), "
-            "--classifier, --potency or --gene-set."
+            "Estimates answer one question: a goal state (--state-key, --start and --goal), "
+            "--classifier, --potency, --gene-set or --responder."
         )
     if not model.device.startswith(("cpu", "cuda")):
         raise OptionError(
-            f"Screens run on cpu and cuda, not on {model.device}: effects are summed in float64."
+            f"Estimates run on cpu and cuda, not on {model.device}: effects are summed in float64."
         )
     check_precision(precision, model.device)
     if classifier is not None and layer not in (None, 0):
@@ -264,49 +267,108 @@ def plan_screen(
     layer = (0 if classifier is not None else -1) if layer is None else layer
     depth = output_of_layer(model, layer)
     if depth == 0:
-        raise OptionError("A screen needs a layer in which genes attend to each other (--layer).")
+        raise OptionError("Estimates need a layer in which genes attend to each other (--layer).")
     if probes < 1:
         raise OptionError(f"--probes is {probes}; an effect needs one at least.")
-    asked: dict[str, Any]
-    if goal is not None:
-        if goal.alternatives:
-            raise OptionError("A screen takes no alternatives; sweep towards them.")
-        ends = find_ends(goal, cells, model, depth, precision=precision, seed=seed)
-        cells, question = ends.cells, Question(goal=ends.embeddings["goal"])
-        asked = {"question": GOAL, "states": ends.asked}
-    elif classifier is not None:
-        question = Question(head=load_head(model.name, classifier, device=model.device))
-        asked = {"question": CLASSIFIER, "label": classifier}
-    else:
-        tokens = None
-        asked = {"question": POTENCY, "probes": probes, "seed": seed}
-        if gene_set is not None:
-            found = find_knockouts(gene_set, cells, together=False)
-            tokens = np.array([token for (token,) in found], np.int32)
-            names = [cells.vocabulary.symbol(int(token)) for token in tokens]
-            asked |= {"question": GENE_SET, "genes": names}
-        question = Question(probes=probes, responders=tokens, seed=seed)
-    rows = tuple(_able(cells, model, question))
-    return ScreenPlan(cells, model, question, asked, layer, depth, precision, rows)
+    if goal is not None and goal.alternatives:
+        raise OptionError(
+            "Estimates are of the way to one goal; leave out alternatives, or run ranklock perturb."
+        )
+    named = [responder] if responder is not None else gene_set
+    tokens, unknown = _responders(named, cells, needed=responder is not None)
+    signed = goal is not None or classifier is not None
+    asked = Asked(
+        question=GENE_SET if named is not None else next(name for name in asks if asks[name]),
+        label=classifier,
+        genes=() if tokens is None else tuple(map(cells.vocabulary.symbol, tokens.tolist())),
+        unknown=unknown,
+        probes=0 if signed else probes,
+        layer=layer,
+        precision=precision,
+        verify=verify,
+        recheck=recheck,
+        verify_cells=verify_cells,
+        fallback_cells=fallback_cells,
+        arms=tuple(arm.name for arm in chosen),
+        donor=donor,
+        min_cells=min_cells,
+        seed=seed,
+    )
+    head = None if classifier is None else load_head(model.name, device=model.device)
+    label = 0 if head is None or classifier is None else head.index(classifier)
+    question = Question(head=head, label=label, probes=asked.probes, responders=tokens, seed=seed)
+    members = None if goal is None else state_members(goal, cells)
+    rows = _estimable(cells, model, question, members)
+    _check_measuring(asked, cells, rows)
+    plan = EstimatesPlan(cells, model, asked, question, depth, rows, goal)
+    plan.check_memory()
+    if goal is None:
+        return plan
+    states = embed_states(goal, cells, model, depth, precision=precision, members=members)
+    return replace(plan, states=states)
 
 
-def _able(cells: Cells, model: Model, question: Question) -> list[int]:
-    """Rows of the cells that can be screened."""
-    able = []
-    for row, ranked in enumerate(cells.ranked):
-        shown = ranked[: shown_genes(cells, row, model)]
+def _responders(
+    names: Iterable[str | int] | None, cells: Cells, *, needed: bool
+) -> tuple[npt.NDArray[np.int32] | None, tuple[str, ...]]:
+    """Tokens of a gene set, and its names that stand for no gene, which are said and left out."""
+    if names is None:
+        return None, ()
+    resolved = resolve(names, cells.vocabulary)
+    if not resolved.tokens and not resolved.unusable:
+        raise OptionError("The gene set names no gene.")
+    if resolved.unusable:
+        sentence = said_of(resolved.unusable, cells.vocabulary)
+        if needed or not resolved.tokens:
+            raise InputError(sentence)
+        warnings.warn(f"{sentence} They are left out.", RanklockWarning, stacklevel=5)
+    tokens = np.array(resolved.tokens, np.int32)
+    return tokens, tuple(name.name for name in resolved.unusable)
+
+
+def _check_measuring(asked: Asked, cells: Cells, rows: Sequence[int]) -> None:
+    """Refuse what cannot be measured or tested."""
+    for name, number in _LEAST.items():
+        if getattr(asked, name) < number:
+            option = f"--{name.replace('_', '-')}"
+            raise OptionError(f"{option} is {getattr(asked, name)}; it is {number} at least.")
+    if edit_arm(asked.arms) is None:
+        raise OptionError("Estimates are of the edit alone; name hold among the arms.")
+    if asked.donor is None:
+        return
+    if asked.donor not in cells.obs:
+        columns = ", ".join(map(str, cells.obs.columns)) or "none"
+        raise InputError(
+            f"{cells.source} has no column {asked.donor!r} in obs (it has {columns}); name the "
+            "one that holds donors or samples."
+        )
+    if as_names(cells.obs[asked.donor].iloc[list(rows)]).isna().all():
+        raise InputError(f"No cell of {cells.source} has a {asked.donor}; name another column.")
+
+
+def _estimable(
+    cells: Cells, model: Model, question: Question, members: StateMembers | None
+) -> tuple[int, ...]:
+    """Rows of the cells in which something responds to knock-outs."""
+    started = np.arange(len(cells))
+    if members is not None:
+        started = np.flatnonzero(members.group_of_cell >= 0)
+    # A lone gene leaves nothing that could respond, but for <cls>.
+    fewest = 1 if question.signed and cells.special_frame else 2
+    estimable = []
+    for row in started.tolist():
+        shown = cells.ranked[row][: shown_genes(cells, row, model)]
         responds = question.responders is None or np.isin(shown, question.responders).any()
-        # Without <cls> a lone gene leaves nothing that could respond.
-        if len(shown) >= 2 - cells.special_frame and responds:
-            able.append(row)
-    if not able:
+        if len(shown) >= fewest and responds:
+            estimable.append(row)
+    if not estimable:
         lack = "no cell has two genes." if question.responders is None else "they lack the genes."
-        raise InputError(f"Nothing can be screened in the cells of {cells.source}: {lack}")
-    if len(able) < len(cells):
+        raise InputError(f"Nothing can be estimated in the cells of {cells.source}: {lack}")
+    if len(estimable) < len(started):
         warnings.warn(
-            f"{len(cells) - len(able)} of {len(cells)} cells have fewer than two genes, or none of "
-            "those that are asked for; they are left out.",
+            f"{len(started) - len(estimable)} of {len(started)} cells have fewer than two genes, "
+            "or none of those that are asked for; they are left out.",
             RanklockWarning,
             stacklevel=4,
         )
-    return able
+    return tuple(estimable)

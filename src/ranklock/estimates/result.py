@@ -1,54 +1,57 @@
-"""A screen's folder, read back as data frames."""
+"""A folder of estimates, read back as data frames."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ranklock.errors import InputError, OutputError
-from ranklock.estimates.parts import Estimates
-from ranklock.run.folder import MANIFEST, file_digest
-from ranklock.run.old_sweep_result import CELLS, GENES, INNER, Sweep, digest_of, read_sweep
+from ranklock.estimates.manifest import KIND, Manifest
+from ranklock.estimates.parts import Parts
+from ranklock.run.folder import file_digest
+from ranklock.run.manifest import KIND as RUN
+from ranklock.run.run import INNER, Run, digest_of, open_run
+from ranklock.run.work import read_work
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
-FORMAT = "ranklock-screen"
-TABLE, VERIFIED, CHECKS = "screen.parquet", "verified.parquet", "checks.parquet"
-FALLBACK = "fallback"
+FALLBACK = "fallback"  # folder of the run of cells that were measured whole
+GENES, CELLS = "genes.parquet", "cells.parquet"
+TABLE, VERIFIED, CHECKS = "estimates.parquet", "verified.parquet", "checks.parquet"
+FIGURES = ("estimates.png", "estimates.svg")
 _OF_CELL = ("gene_rank", "estimate", "gross", "peak", "dominance")
-FIGURE_PNG, FIGURE_SVG = "screen.png", "screen.svg"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Screen:
-    """What a screen found, in its folder; nothing is loaded before it is asked for.
+class Estimates:
+    """All knock-outs of some cells, estimated and measured; nothing is loaded before it is asked.
 
     Attributes
     ----------
     folder
-        Where it is.
+        Where they are.
     manifest
-        What was asked, of what, with what; what was missed; ``statements`` that a reader needs.
+        What was asked, of what, with what; its ``outcome``: what was missed, and ``statements``
+        that a reader needs.
     """
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     def __repr__(self) -> str:
-        plan = self.manifest["plan"]
+        planned = self.manifest.planned
         return (
-            f"Screen ({self.manifest['asked']['question']}): {plan['knockouts']} knock-outs in "
-            f"{plan['cells']} cells, in {self.folder}" + ("" if self.complete else " (unfinished)")
+            f"Estimates ({self.manifest.asked.question}): {planned.knockouts:,} knock-outs in "
+            f"{planned.cells:,} cells, in {self.folder}"
+            + ("" if self.complete else " (unfinished)")
         )
 
     @property
     def complete(self) -> bool:
-        """Whether everything is there."""
-        return bool(self.manifest["complete"])
+        """Whether everything was done."""
+        return self.manifest.complete
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -58,43 +61,42 @@ class Screen:
         -------
         Columns ``gene``, ``gene_id``; ``effect``: estimate, mended by what was measured, and its
         ``standard_error`` over cells; ``chosen``: why it was measured exactly (``largest``,
-        ``suspicious``, ``random``), empty if it was not; ``exact`` and ``estimate_there``: means
-        over the ``verified_in`` cells in which it was; ``estimate``: mean over the ``n_cells``
-        cells that have it; ``ranked``: whether enough cells do; ``gross``, ``peak``,
+        ``suspicious``, ``random``), empty if it was not; ``exact`` and ``verified_estimate``:
+        means over the ``verified_in`` cells in which it was; ``estimate``: mean over the
+        ``n_cells`` cells that have it; ``ranked``: whether enough cells do; ``gross``, ``peak``,
         ``dominance``, ``gene_rank``; ``specific``, ``t``, ``p``, ``q``, ``percentile``: against
-        other genes at like ranks, as of :func:`ranklock.knockouts`; ``under_noise_floor``: share
-        of the exact effects.
+        other genes at like ranks, as of :func:`ranklock.shifts`; ``under_noise_floor``: share of
+        the exact effects.
         """
-        return self._whole(TABLE)
+        return self._finished(TABLE)
 
-    def claims(self) -> pd.DataFrame:
+    def findings(self) -> pd.DataFrame:
         """Genes that differ significantly from others at like ranks, the surest first.
 
         At a false-discovery rate of 5 %: rows of :attr:`table`.
         """
-        found = self.table[self.table["q"] <= FALSE_DISCOVERIES]
-        return found.sort_values(["p", "gene_id"], ignore_index=True)
+        significant = self.table[self.table["q"] <= FALSE_DISCOVERIES]
+        return significant.sort_values(["p", "gene_id"], ignore_index=True)
 
     @cached_property
     def verified(self) -> pd.DataFrame:
         """Every knock-out that was measured: ``estimate`` and ``exact``, by cell and gene."""
-        return self._whole(VERIFIED)
+        return self._finished(VERIFIED)
 
     @cached_property
     def checks(self) -> pd.DataFrame:
         """Every cell in which knock-outs were measured: ``error``, ``bad`` and ``fell_back``."""
-        return self._whole(CHECKS)
+        return self._finished(CHECKS)
 
     @cached_property
-    def sweep(self) -> Sweep:
-        """The knock-outs that were measured, with their effects on every responder."""
-        return read_sweep(self.folder / INNER)
+    def run(self) -> Run:
+        """The knock-outs that were measured, with all that was read of them."""
+        return open_run(self.folder / INNER)
 
     @cached_property
-    def parts(self) -> Estimates:
+    def parts(self) -> Parts:
         """Estimates of all cells, on the disk."""
-        identity = self.manifest["identity"]["estimates"]
-        return Estimates(self.folder, self.manifest["plan"]["parts"], digest_of(identity))
+        return Parts(self.folder, self.manifest.planned.parts, digest_of(self.manifest.identity))
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -104,7 +106,7 @@ class Screen:
     @cached_property
     def genes(self) -> pd.DataFrame:
         """Genes by token: ``gene_id`` and ``symbol``."""
-        return pd.read_parquet(self.folder / GENES).set_index("token")
+        return pd.read_parquet(self.folder / GENES)
 
     def cell(self, cell: str | int) -> pd.DataFrame:
         """Estimates of one cell, highest rank first.
@@ -117,7 +119,7 @@ class Screen:
         Returns
         -------
         Columns ``gene``, ``gene_id``, ``gene_rank``, ``estimate``, ``gross``, ``peak``,
-        ``dominance`` (see :class:`ranklock.estimates.attribution.Screened`).
+        ``dominance`` (see :class:`ranklock.estimates.attribution.CellEstimates`).
 
         Raises
         ------
@@ -129,49 +131,47 @@ class Screen:
             raise InputError(f"{self.folder} has several cells {cell}; give the row of one.")
         row = names.index(cell) if cell in names else cell
         for table in self.parts.tables():
-            mine = table[table["cell"] == row]
-            if len(mine):
-                named = self.genes.loc[mine["token"]]
-                mine = mine.assign(
-                    gene=named["symbol"].to_numpy(), gene_id=named["gene_id"].to_numpy()
-                )
-                columns = ["gene", "gene_id", *_OF_CELL]
-                return mine[columns].reset_index(drop=True)
+            rows = table[table["cell"] == row]
+            if len(rows):
+                names_of_genes = self.genes.loc[rows["token"], ["symbol", "gene_id"]]
+                named = names_of_genes.rename(columns={"symbol": "gene"}).reset_index(drop=True)
+                return named.join(rows[list(_OF_CELL)].reset_index(drop=True))
         raise InputError(f"{self.folder} holds no estimate of a cell {cell!r}.")
 
-    def _whole(self, name: str) -> pd.DataFrame:
-        path = self.folder / name
+    def is_whole(self) -> bool:
+        """Whether everything is there, and the files are what was written."""
+        outcome = self.manifest.outcome
+        if outcome is None or read_work(self.folder / INNER, RUN) is None:
+            return False
+        return self.run.complete and all(map(self._is_sound, outcome.files))
+
+    def _is_sound(self, name: str) -> bool:
+        outcome, path = self.manifest.outcome, self.folder / name
+        return (
+            outcome is not None and path.is_file() and file_digest(path) == outcome.files.get(name)
+        )
+
+    def _finished(self, name: str) -> pd.DataFrame:
         if not self.complete:
             raise OutputError(f"{self.folder} is unfinished; run its command again.")
-        digest = self.manifest["files"].get(name)
-        if not path.is_file() or file_digest(path) != digest:
+        if not self._is_sound(name):
             raise OutputError(
-                f"{path} is missing, or not what the screen wrote; run its command again."
+                f"{self.folder / name} is missing, or not what was written; run its command again."
             )
-        return pd.read_parquet(path)
+        return pd.read_parquet(self.folder / name)
 
 
-def is_screen(folder: str | Path) -> bool:
-    """Whether a folder holds a screen, finished or not."""
-    try:
-        return bool(json.loads((Path(folder) / MANIFEST).read_text())["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def is_estimates(folder: str | Path) -> bool:
+    """Whether a folder holds estimates, finished or not."""
+    return read_work(Path(folder), KIND) is not None
 
 
-def read_screen(folder: str | Path) -> Screen:
-    """Open the folder of a screen, finished or not.
+def read_estimates(folder: str | Path) -> Estimates:
+    """Open a folder of estimates, finished or not.
 
     Raises
     ------
     OutputError
-        When the folder holds no screen.
+        When the folder holds none, or those of another version.
     """
-    folder = Path(folder)
-    if not is_screen(folder):
-        raise OutputError(
-            f"{folder} holds no screen of Ranklock ({MANIFEST} is missing, damaged or of another "
-            "kind of run)."
-        )
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return Screen(folder, manifest)
+    return Estimates(Path(folder), Manifest.read(Path(folder)))

@@ -17,7 +17,7 @@ def call(*arguments, code=0):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("screen")
+    folder = tmp_path_factory.mktemp("estimate")
     vocabulary = helpers.vocabulary()
     cells = helpers.cells_of([40] * 8, vocabulary)
     pd.DataFrame(
@@ -38,19 +38,19 @@ GOAL = ("--state-key", "state", "--start", "a", "--goal", "b")
 
 
 @pytest.fixture(scope="module")
-def screened(place, inputs):
+def estimated(place, inputs):
     out = place / "towards-b"
     arms = ("--arms", "delete,hold,mask,shift")
-    result = call("screen", place / "cells.parquet", *inputs, *GOAL, "--out", out, *arms,
+    result = call("estimate", place / "cells.parquet", *inputs, *GOAL, "--out", out, *arms,
                   "--verify", 10, "--recheck", 8)  # fmt: skip
     return out, result
 
 
-def test_a_screen_says_what_it_found_and_what_it_missed(screened):
-    out, result = screened
+def test_it_says_what_it_found_and_what_it_missed(estimated):
+    out, result = estimated
     assert "Plan: 240 knock-outs in 6 cells, one pass back through each" in result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == "Screen of 240 knock-outs in 6 cells: change of the cosine from a to b"
+    assert lines[0] == "240 knock-outs estimated in 6 cells: change of the cosine from a to b"
     assert "10 of the largest estimates" in lines[1]
     assert "8 at random" in lines[1]
     assert "suspicious" in lines[1]
@@ -65,20 +65,20 @@ def test_a_screen_says_what_it_found_and_what_it_missed(screened):
     call("show", out, "--gene", "GENE3", code=2)
 
 
-def test_the_surest_are_those_of_the_smallest_p(place, inputs, screened, tmp_path):
-    claims = ranklock.read_screen(screened[0]).claims()
-    assert (claims["q"] <= 0.05).all()
-    assert claims["p"].is_monotonic_increasing
+def test_the_surest_are_those_of_the_smallest_p(place, inputs, estimated, tmp_path):
+    findings = ranklock.read_estimates(estimated[0]).findings()
+    assert (findings["q"] <= 0.05).all()
+    assert findings["p"].is_monotonic_increasing
     # Mean effects are compared by their logarithms, and those that do less are not listed.
     out = tmp_path / "potency"
-    said = call("screen", place / "cells.parquet", *inputs, "--potency", "--out", out,
+    said = call("estimate", place / "cells.parquet", *inputs, "--potency", "--out", out,
                 "--verify", 5, "--recheck", 5, "--probes", 4)  # fmt: skip
     lines = said.stdout.splitlines()
-    found = ranklock.read_screen(out)
+    estimates = ranklock.read_estimates(out)
     tested = next(line for line in lines if line.startswith("Different from other genes"))
-    calibration = found.manifest["calibration"]
-    assert f": {len(found.claims())} of {calibration['tested']};" in tested
-    more = found.claims().query("specific > 0")
+    calibration = estimates.manifest.outcome.calibration
+    assert f": {len(estimates.findings())} of {calibration.tested};" in tested
+    more = estimates.findings().query("specific > 0")
     assert any(f"The surest of {len(more)} that do more" in line for line in lines) == bool(
         len(more)
     )
@@ -89,33 +89,45 @@ def test_the_surest_are_those_of_the_smallest_p(place, inputs, screened, tmp_pat
         )
 
 
-def test_other_commands_read_it(screened, tmp_path):
-    out, _ = screened
-    call("show", out / "sweep")
-    result = call("responders", out, "--out", tmp_path / "claims", "--min-cells", 3)
-    assert "Specific effects" in result.stdout
-    assert "most of them for their large effects" in result.stdout
-    assert (tmp_path / "claims" / "responders.parquet").is_file()
+def test_other_commands_read_it(estimated, tmp_path):
+    out, _ = estimated
+    call("show", out / "run")
+    result = call("test", out, "--out", tmp_path / "tested", "--min-cells", 3)
+    assert "most of them for their large effects" in " ".join(result.stdout.split())
+    assert (tmp_path / "tested" / "responders.parquet").is_file()
     result = call("audit", out, "--out", tmp_path / "audit")
     assert "1. Is there a step" in result.stdout
-    for source in (out, out / "sweep"):
-        result = call("knockouts", source, "--out", tmp_path / "knockouts", code=3)
-        assert "chosen for their effects" in result.stderr
 
 
 def test_each_question(place, inputs, tmp_path):
+    cells = place / "cells.parquet"
     few = ("--verify", 3, "--recheck", 2, "--probes", 2, "--min-cells", 2)
-    result = call("screen", place / "cells.parquet", *inputs, "--potency", "--out",
-                  tmp_path / "potency", *few)  # fmt: skip
+
+    def ask(out, *question):
+        return call("estimate", cells, *inputs, *question, *few, "--out", tmp_path / out)
+
+    result = ask("potency", "--potency")
     assert "mean effect on all other genes" in result.stdout
     assert "Too few genes were measured at random" in result.stdout
-    result = call("screen", place / "cells.parquet", *inputs, "--gene-set", place / "set.txt",
-                  "--out", tmp_path / "set", *few)  # fmt: skip
+    assert "mean effect on GENE3, GENE8" in ask("set", "--gene-set", place / "set.txt").stdout
+    (tmp_path / "set.csv").write_text("name,score\ngene3,1\nGENE8,2\nNOGENE,3\n")
+    result = ask("table", "--gene-set", tmp_path / "set.csv", "--gene-set-column", "name")
     assert "mean effect on GENE3, GENE8" in result.stdout
-    result = call("regulators", "GENE3", place / "cells.parquet", *inputs, "--out",
-                  tmp_path / "regulators", *few, "--json")  # fmt: skip
+    assert "NOGENE" in result.stderr
+    assert "No genes of the vocabulary, left out: NOGENE" in result.stdout
+    result = ask("regulators", "--responder", "GENE3", "--json")
     assert json.loads(result.stdout)["asked"]["genes"] == ["GENE3"]
-    assert ranklock.read_screen(tmp_path / "regulators").complete
+    assert ranklock.read_estimates(tmp_path / "regulators").complete
+
+
+def test_a_sample_leaves_no_cell_out_of_the_goal(place, inputs, tmp_path):
+    cells = place / "cells.parquet"
+    out = tmp_path / "out"
+    call("estimate", cells, *inputs, *GOAL, "--sample", 3, "--verify", 3, "--recheck", 2,
+         "--out", out)  # fmt: skip
+    manifest = ranklock.read_estimates(out).manifest
+    assert manifest.planned.cells == 3
+    assert [(state.state, state.cells) for state in manifest.states.cells] == [("b", 2)]
 
 
 def test_what_does_not_fit(place, inputs, tmp_path):
@@ -125,12 +137,19 @@ def test_what_does_not_fit(place, inputs, tmp_path):
         (("--potency", "--classifier", "a"), 2, "one question"),
         (("--goal", "b"), 2, "go together"),
         (("--classifier", "a"), 3, "no classifier of cells"),
-        (("--potency", "--arms", "mask"), 2, "name it among the arms"),
+        (("--potency", "--arms", "mask"), 2, "name hold among the arms"),
         (("--gene-set", place / "cells.parquet"), 3, "cannot be read as a list of genes"),
         (("--potency", "--layer", "-9"), 2, "layer"),
+        (("--responder", "TP53"), 3, "TP53"),
     ):
-        result = call("screen", cells, *inputs, "--out", tmp_path / "out", *arguments, code=code)
+        result = call("estimate", cells, *inputs, "--out", tmp_path / "out", *arguments, code=code)
         assert message in result.stderr
-    result = call("regulators", "TP53", cells, *inputs, "--out", tmp_path / "out", code=3)
-    assert "TP53" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_cells_that_share_no_gene(place, inputs, tmp_path):
+    """Issue 14's case: no gene is in enough cells to be ranked."""
+    pd.DataFrame({"input_ids": [[10, 11], [12, 13]]}).to_parquet(tmp_path / "cells.parquet")
+    result = call("estimate", tmp_path / "cells.parquet", *inputs, "--potency", "--out",
+                  tmp_path / "out")  # fmt: skip
+    assert "No gene is in 5 cells (--min-cells): those in 1 or more are ranked." in result.stdout

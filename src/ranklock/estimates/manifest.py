@@ -1,0 +1,264 @@
+"""What estimates were: one typed record that reads and writes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any
+
+import cattrs
+
+from ranklock.effects import NoiseFloor
+from ranklock.errors import OutputError
+from ranklock.run.manifest import Provenance, StatesUsed
+from ranklock.run.work import read_work
+from ranklock.statistics.intervals import Estimate
+from ranklock.statistics.missed import Recall
+
+KIND = "estimates"
+# Of the manifest and of the files beside it; they are read by the version that wrote them.
+VERSION = 2
+
+GOAL, CLASSIFIER, POTENCY, GENE_SET = "goal", "classifier", "potency", "gene set"
+SIGNED = (GOAL, CLASSIFIER)  # questions about a number with a sign
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of every knock-out, and what of it is measured.
+
+    Attributes
+    ----------
+    question
+        ``goal``, ``classifier``, ``potency`` or ``gene set``.
+    label
+        Of the classifier.
+    genes
+        The set, by name.
+    unknown
+        Names of the set that stand for no gene.
+    probes
+        Random signs, each a pass back; 0 for questions about a number with a sign.
+    layer, precision
+        Layer that is read, as Geneformer's ``emb_layer``, and number format.
+    verify
+        Genes with the largest estimates that are knocked out by forwards; of suspicious ones half
+        as many more, at most.
+    recheck
+        Genes at random, of the others: what tells how much the estimates miss.
+    verify_cells
+        Cells of each of these genes, at random.
+    fallback_cells
+        Cells that are measured whole, at most, where their estimates prove bad.
+    arms
+        Arms of the forwards.
+    donor
+        Column of obs that names donors: they are the replicates then.
+    min_cells
+        Genes in fewer cells are neither ranked nor tested.
+    seed
+        Of the random signs and of all choices.
+    """
+
+    question: str
+    label: str | None
+    genes: tuple[str, ...]
+    unknown: tuple[str, ...]
+    probes: int
+    layer: int
+    precision: str
+    verify: int
+    recheck: int
+    verify_cells: int
+    fallback_cells: int
+    arms: tuple[str, ...]
+    donor: str | None
+    min_cells: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The size of the estimates.
+
+    Attributes
+    ----------
+    cells, knockouts
+        Cells, and knock-outs in all of them.
+    flop
+        Floating-point operations of the estimates.
+    parts
+        Parts that they are computed and stored in.
+    """
+
+    cells: int
+    knockouts: int
+    flop: int
+    parts: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How tests against genes at like ranks come out, and with genes swapped for such.
+
+    As of :func:`ranklock.significance.calibration.calibration_of`.
+    """
+
+    tested: int
+    found: int
+    p_below_5_percent: float
+    swapped_found: int
+    swapped_p_below_5_percent: float
+    swapped_distance_from_uniform: float
+
+
+@dataclass(frozen=True)
+class Missed:
+    """What the estimates missed, as genes tell that were measured at random.
+
+    Attributes
+    ----------
+    sampled
+        How many these are.
+    as_large
+        How many of them are among the largest of all that were measured.
+    correlation
+        Spearman's, of their estimates and exact effects.
+    recall
+        Of the largest, how many were measured.
+    """
+
+    sampled: int
+    as_large: int
+    correlation: Estimate
+    recall: tuple[Recall, ...]
+
+
+@dataclass(frozen=True)
+class CellsChecked:
+    """Cells whose estimates were held against what was measured in them.
+
+    Attributes
+    ----------
+    judged, bad, fell_back
+        How many could be judged, were bad, and were measured whole.
+    median_error
+        Of those judged.
+    """
+
+    judged: int
+    bad: int
+    fell_back: int
+    median_error: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of estimates.
+
+    Attributes
+    ----------
+    replicates
+        What tests hold over: cells, or donors.
+    suspects
+        Genes whose estimates were suspicious.
+    calibration, missed, cells_checked
+        How far to believe them.
+    noise_floor
+        Of the forwards.
+    statements
+        What a reader must know, a sentence each.
+    files
+        Name → digest of every table and figure.
+    """
+
+    replicates: int
+    suspects: int
+    calibration: Calibration
+    missed: Missed
+    cells_checked: CellsChecked
+    noise_floor: NoiseFloor
+    statements: tuple[str, ...]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was asked of what, with what, and what came of it.
+
+    Attributes
+    ----------
+    asked, planned
+        The question, and its size.
+    states
+        The goal; None for other questions.
+    made_from
+        Cells, vocabulary, model, machine and versions.
+    identity
+        What two calls must have in common to have the same estimates.
+    measuring
+        What they must have in common, beside, to measure the same of them.
+    outcome
+        None before all is done.
+    """
+
+    asked: Asked
+    planned: Planned
+    states: StatesUsed | None
+    made_from: Provenance
+    identity: dict[str, Any]
+    measuring: dict[str, Any]
+    outcome: Outcome | None = None
+    version: int = VERSION
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was done."""
+        return self.outcome is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON, which has no NaN."""
+        plain: dict[str, Any] = _converter.unstructure(self)
+        return {**plain, "complete": self.complete}
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of a folder of estimates.
+
+        Raises
+        ------
+        OutputError
+            When there is none, or it was written by another version.
+        """
+        content = read_work(folder, KIND)
+        if content is None:
+            raise OutputError(
+                f"{folder} holds no estimates of Ranklock (its manifest is missing, damaged or of "
+                "another kind of results)."
+            )
+        try:
+            return cls._from_json(content)
+        except Exception as error:  # cattrs raises groups of whatever was wrong
+            raise OutputError(
+                f"{folder} was written by another version of Ranklock, or its manifest is damaged; "
+                "read it with that version, or run the command again."
+            ) from error
+
+    @classmethod
+    def _from_json(cls, content: Mapping[str, Any]) -> Manifest:
+        if content["version"] != VERSION:
+            raise ValueError(f"version {content['version']}")
+        names = {field.name for field in fields(cls)}
+        known = {name: value for name, value in content.items() if name in names}
+        return _converter.structure(known, cls)
+
+
+def _plain(number: float) -> float | None:
+    return float(number) if isfinite(number) else None
+
+
+_converter = cattrs.Converter()
+_converter.register_unstructure_hook(float, _plain)
+_converter.register_structure_hook(float, lambda value, _: nan if value is None else float(value))

@@ -1,0 +1,148 @@
+"""The results of estimates: tables, figures, and what a reader must know, in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ranklock.estimates.figure import estimates_figure
+from ranklock.estimates.manifest import CellsChecked, Manifest, Outcome
+from ranklock.estimates.plan import EstimatesPlan
+from ranklock.estimates.result import CHECKS, FIGURES, TABLE, VERIFIED, read_estimates
+from ranklock.page.style import draw
+from ranklock.run.files import write_whole
+from ranklock.run.folder import file_digest
+from ranklock.run.work import WorkFolder
+from ranklock.significance.pairs import MOSTLY_UNDER
+from ranklock.significance.replicates import without_donor
+from ranklock.statistics.replicates import FEWEST_REPLICATES
+
+if TYPE_CHECKING:
+    from ranklock.estimates.finish import Results
+
+_COLUMNS = (
+    "gene", "gene_id", "effect", "standard_error", "chosen", "exact", "verified_estimate",
+    "verified_in", "estimate", "n_cells", "ranked", "gross", "peak", "dominance", "gene_rank",
+    "specific", "t", "p", "q", "percentile", "n_replicates", "under_noise_floor",
+)  # fmt: skip
+_OF_TESTS = ["specific", "t", "p", "q", "percentile", "n_replicates"]
+
+
+def write_results(work: WorkFolder, plan: EstimatesPlan, results: Results) -> None:
+    """Write tables and figures, and the manifest last."""
+    table = _table(plan, results)
+    checks = _with_names(results.measured.checks.rename_axis("row").reset_index(), "row", plan)
+    frames = {
+        TABLE: table,
+        VERIFIED: _verified(plan, results.measured.pairs),
+        CHECKS: checks,
+    }
+    figure = estimates_figure(table, plan.asked.question)
+    writers: dict[str, Callable[[Path], object]] = {
+        name: partial(_write_parquet, frame) for name, frame in frames.items()
+    }
+    writers |= {name: partial(draw, figure) for name in FIGURES}
+    for name, write in writers.items():
+        write_whole(work.folder / name, write, work.locks / name)
+    judged = checks["error"].dropna()
+    outcome = Outcome(
+        replicates=_replicates(plan),
+        suspects=results.suspects,
+        calibration=results.calibration,
+        missed=results.missed,
+        cells_checked=CellsChecked(
+            len(judged),
+            int(checks["bad"].sum()),
+            int(checks["fell_back"].sum()),
+            float(judged.median()),
+        ),
+        noise_floor=read_estimates(work.folder).run.floor,
+        statements=tuple(_statements(plan, results)),
+        files={name: file_digest(work.folder / name) for name in writers},
+    )
+    work.write_manifest(replace(Manifest.read(work.folder), outcome=outcome).to_json())
+
+
+def _table(plan: EstimatesPlan, results: Results) -> pd.DataFrame:
+    """Every gene, the largest absolute effect first; those that are not ranked last."""
+    genes = _with_gene_names(results.genes.reset_index(), plan)
+    table = genes.join(results.tested[_OF_TESTS], on="gene_id")
+    # What is under the noise floor as measured is noise.
+    table.loc[table["under_noise_floor"] >= MOSTLY_UNDER, ["t", "p", "q"]] = np.nan
+    order = ["ranked", "size", "gene_id"]
+    table = table.assign(size=table["effect"].abs())
+    table = table.sort_values(order, ascending=[False, False, True], ignore_index=True)
+    return table[list(_COLUMNS)]
+
+
+def _verified(plan: EstimatesPlan, pairs: pd.DataFrame) -> pd.DataFrame:
+    named = _with_gene_names(pairs.drop(columns="agreement"), plan)
+    return named.assign(cell=np.array(plan.cells.names, object)[pairs["cell"]])
+
+
+def _with_gene_names(table: pd.DataFrame, plan: EstimatesPlan) -> pd.DataFrame:
+    """With the names of genes in the place of their tokens."""
+    names = plan.genes.loc[table["token"]]
+    return table.assign(gene=names["symbol"].to_numpy(), gene_id=names["gene_id"].to_numpy()).drop(
+        columns="token"
+    )
+
+
+def _with_names(table: pd.DataFrame, rows: str, plan: EstimatesPlan) -> pd.DataFrame:
+    """With the names of cells before their rows."""
+    table.insert(0, "cell", np.array(plan.cells.names, object)[table[rows]])
+    return table
+
+
+def _replicates(plan: EstimatesPlan) -> int:
+    if plan.asked.donor is None:
+        return len(plan.rows)
+    return int(pd.Series(plan.donors[list(plan.rows)]).nunique())
+
+
+def _statements(plan: EstimatesPlan, results: Results) -> list[str]:
+    """What a reader must know before believing the table, a sentence each."""
+    checks, asked = results.measured.checks, plan.asked
+    bad, fell_back = int(checks["bad"].sum()), int(checks["fell_back"].sum())
+    judged = int(checks["error"].notna().sum())
+    statements = []
+    if asked.unknown:
+        statements.append(f"No genes of the vocabulary, left out: {', '.join(asked.unknown)}.")
+    if bad:
+        rest = "" if fell_back == bad else f"; {bad - fell_back} were not (--fallback-cells)"
+        statements.append(
+            f"In {bad} of {judged} cells that were judged the estimates are bad (see error in "
+            f"{CHECKS}); {fell_back} of these were measured whole{rest}."
+        )
+    if not judged:
+        statements.append("No cell has enough exact effects to judge its estimates (--verify).")
+    recall = results.missed.recall
+    if not recall or any(np.isnan(share.value) for share in recall):
+        statements.append(
+            "Too few genes were measured at random to say what the estimates miss (--recheck)."
+        )
+    if len(plan.rows) > 1 and results.least < asked.min_cells:
+        statements.append(
+            f"No gene is in {asked.min_cells} cells (--min-cells): those in {results.least} or "
+            "more are ranked."
+        )
+    if asked.donor is not None:
+        donors = pd.Series(plan.donors[list(plan.rows)]).dropna()
+        statements += without_donor(len(plan.rows), donors, asked.donor)
+    replicates = _replicates(plan)
+    if replicates < FEWEST_REPLICATES:
+        statements.append(
+            f"Nothing is tested: there are {replicates} replicates, and a test needs "
+            f"{FEWEST_REPLICATES}."
+        )
+    return statements
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    table.to_parquet(path, index=False, compression="zstd")
