@@ -8,7 +8,7 @@ from ranklock.arms import ARMS, apply, baseline
 from ranklock.engine.batches import hidden_states
 from ranklock.engine.forward import run_layers
 from ranklock.models import load_model
-from tests.helpers import plain_forward, vocabulary
+from tests.helpers import knock_out, plain_forward, vocabulary
 
 VOCABULARY = vocabulary()
 
@@ -20,9 +20,7 @@ ATOL = 2e-5
 def cells(lengths, seed=0):
     draw = np.random.default_rng(seed)
     genes = np.array(list(VOCABULARY.tokens.values()), dtype=np.int32)
-    return [
-        baseline(draw.permutation(genes)[:n], 64, VOCABULARY, special_frame=False) for n in lengths
-    ]
+    return [baseline(draw.permutation(genes)[:n], VOCABULARY, special_frame=False) for n in lengths]
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +38,9 @@ def test_no_batch_size_or_order_changes_a_state(model, lengths, batch_size, hidd
     inputs = cells(lengths)
     which = hidden % len(inputs)
     if lengths[which] > 1:
-        inputs[which] = apply(ARMS["attention-mask"], inputs[which], [0], VOCABULARY)
-    alone = [hidden_states(model, [one], 2)[0] for one in inputs]
+        change = knock_out(inputs[which], [0])
+        inputs[which] = apply(ARMS["attention-mask"], inputs[which], change, VOCABULARY)
+    alone = [hidden_states(model, [cell], 2)[0] for cell in inputs]
     together = hidden_states(model, inputs, 2, batch_size=batch_size)
     backwards = hidden_states(model, inputs[::-1], 2, batch_size=batch_size)[::-1]
     for a, b, c in zip(alone, together, backwards, strict=True):
@@ -50,15 +49,15 @@ def test_no_batch_size_or_order_changes_a_state(model, lengths, batch_size, hidd
 
 
 def test_states_are_those_of_the_plain_forward(model, tiny_checkpoint):
-    one = cells([30])[0]
-    plain = plain_forward(tiny_checkpoint, one.tokens.tolist(), list(range(30)), layer=0)
-    np.testing.assert_allclose(hidden_states(model, [one], 2)[0], plain, rtol=0, atol=ATOL)
+    (cell,) = cells([30])
+    plain = plain_forward(tiny_checkpoint, cell.tokens.tolist(), list(range(30)), layer=0)
+    np.testing.assert_allclose(hidden_states(model, [cell], 2)[0], plain, rtol=0, atol=ATOL)
 
 
 def test_an_empty_input_has_no_states(model):
-    one = cells([1])[0]
-    empty = apply(ARMS["hold"], one, [0], VOCABULARY)
-    assert hidden_states(model, [empty, one], 2)[0].shape == (0, 16)
+    (cell,) = cells([1])
+    empty = apply(ARMS["hold"], cell, knock_out(cell, [0]), VOCABULARY)
+    assert hidden_states(model, [empty, cell], 2)[0].shape == (0, 16)
 
 
 def test_a_batch_that_does_not_fit_is_halved(model, monkeypatch):
@@ -73,8 +72,8 @@ def test_a_batch_that_does_not_fit_is_halved(model, monkeypatch):
     inputs = cells([10] * 7)
     expected = hidden_states(model, inputs, 2)
     monkeypatch.setattr("ranklock.engine.batches.run_layers", small_device)
-    for state, other in zip(hidden_states(model, inputs, 2), expected, strict=True):
-        np.testing.assert_allclose(state, other, rtol=0, atol=ATOL)
+    for halved, states in zip(hidden_states(model, inputs, 2), expected, strict=True):
+        np.testing.assert_allclose(halved, states, rtol=0, atol=ATOL)
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
 
 

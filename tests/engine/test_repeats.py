@@ -14,9 +14,9 @@ def model(tiny_checkpoint):
 
 
 def test_repeats_are_the_same_but_for_rounding(model, tiny_checkpoint):
-    one = cells([50])[0]
-    repeats = repeats_of(model, one, 2)
-    plain = plain_forward(tiny_checkpoint, one.tokens.tolist(), list(range(50)), layer=0)
+    (cell,) = cells([50])
+    repeats = repeats_of(model, cell, 2)
+    plain = plain_forward(tiny_checkpoint, cell.tokens.tolist(), list(range(50)), layer=0)
     assert repeats.shape == (6, 50, 16)
     np.testing.assert_allclose(repeats, np.broadcast_to(plain, repeats.shape), rtol=0, atol=ATOL)
     assert np.ptp(repeats, axis=0).max() > 0  # or it would measure nothing
@@ -44,12 +44,12 @@ def test_repeats_differ_in_all_that_rounding_depends_on(model, monkeypatch):
 
     monkeypatch.setattr("ranklock.engine.batches.pack", record)
     monkeypatch.setattr("ranklock.engine.repeats.first_layer", record_shared)
-    one = cells([50])[0]
-    repeats_of(model, one, 2, batch_size=4)
-    assert [[len(each) for each in inputs] for inputs in seen] == [[50], [50] * 4, [51], [50]]
+    (cell,) = cells([50])
+    repeats_of(model, cell, 2, batch_size=4)
+    assert [[len(packed) for packed in inputs] for inputs in seen] == [[50], [50] * 3, [51], [50]]
     hidden, turned = seen[2][0], seen[3][0]
     assert (~hidden.visible).sum() == 1
-    assert turned.tokens.tolist() == one.tokens[::-1].tolist()
-    assert turned.positions.tolist() == one.positions[::-1].tolist()
+    assert turned.tokens.tolist() == cell.tokens[::-1].tolist()
+    assert turned.positions.tolist() == cell.positions[::-1].tolist()
     (through,) = shared
-    assert 0 < through.own < 50  # some keys are shared, some are not
+    assert 0 < through.own_keys < 50  # some keys are shared, some are not

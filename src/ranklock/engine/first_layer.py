@@ -21,7 +21,7 @@ from ranklock.engine.forward import Stretch, run_layers
 from ranklock.models.encoder import Encoder
 
 # Fewer inputs than this do not pay for what is computed once for all of them.
-_FEWEST_INPUTS = 8
+FEWEST_INPUTS = 8
 # Nor do inputs that have more than this part of their keys for themselves.
 _MOST_OWN = 0.25
 SCORES_AT_ONCE = 1 << 23  # attention scores held in memory together: 32 MiB of float32
@@ -145,7 +145,7 @@ def may_share(inputs: Sequence[ModelInput]) -> bool:
 
 def worth_sharing(inputs: int) -> bool:
     """Whether so many inputs of one cell may pay for what is computed once for all of them."""
-    return inputs >= _FEWEST_INPUTS
+    return inputs >= FEWEST_INPUTS
 
 
 def shares(inputs: int, own_keys: int, length: int) -> bool:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ranklock.arms import ModelInput
 from ranklock.engine.batches import hidden_states, usual_batch_size
-from ranklock.engine.first_layer import first_layer
+from ranklock.engine.first_layer import FEWEST_INPUTS, first_layer
 from ranklock.engine.forward import Stretch, run_layers
 from ranklock.engine.memory import memory_errors
 from ranklock.models import Model
@@ -29,10 +29,10 @@ def repeats_of(
 ) -> npt.NDArray[np.float32]:
     """Hidden states of one input, computed in ways that differ only in rounding.
 
-    Alone; first and last in a batch of the size that the run uses (up to eight); behind one more
+    Alone; first and last in a batch of the size that the run uses (up to three); behind one more
     token that is hidden from all others, so that the length differs as it does between arms; with
     tokens and positions written down backwards, which an encoder cannot see but which turns every
-    sum around; and with the first layer shared with other inputs, as sweeps do it.
+    sum around; and with the first layer shared with others, as many tasks of a cell do it.
 
     Parameters
     ----------
@@ -75,14 +75,14 @@ def _with_first_layer_shared(
     encoder = encoder_of(model, precision)
     if not depth:
         return hidden_states(model, [cell], depth, precision=precision)[0]
-    others = [replace(cell, positions=np.roll(cell.positions, -k)) for k in range(_LARGEST_BATCH)]
-    few = min(len(cell) // 8, _LARGEST_BATCH)
-    mixed = [
-        replace(cell, positions=np.append(other.positions[:few], cell.positions[few:]))
-        for other in others
-    ]
+    different = min(len(cell) // 8, _LARGEST_BATCH)  # tokens, of which each input has its own
+    inputs = [
+        replace(cell, positions=np.append((cell.positions + k)[:different] % len(cell),
+                                          cell.positions[different:]))
+        for k in range(FEWEST_INPUTS)
+    ]  # fmt: skip
     with computing_in(precision), memory_errors(model.device):
-        states = first_layer(encoder, mixed).states(0, 1)
+        states = first_layer(encoder, inputs).states(0, 1)
         stretch = Stretch(1, len(cell))
         states = run_layers(encoder, states, [stretch], encoder.layers[1:depth])
         array: npt.NDArray[np.float32] = states.float().cpu().numpy()
