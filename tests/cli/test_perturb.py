@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import ranklock
 from ranklock.arms import ARMS
 from ranklock.cli import app
 from ranklock.genes.vocabulary import write_vocabulary
@@ -40,7 +41,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def call(place, tmp_path):
     def run(*options, cells="cells.h5ad", out=tmp_path / "run", model="model", gene="GENE3"):
-        arguments = ["knockout", str(place / cells), "--model", str(place / model),
+        arguments = ["perturb", str(place / cells), "--model", str(place / model),
                      "--out", str(out), *(["--gene", gene] if gene else []), *options]  # fmt: skip
         if "--vocabulary" not in options:
             arguments += ["--vocabulary", str(place / "vocabulary.json")]
@@ -52,18 +53,22 @@ def call(place, tmp_path):
 def test_writes_a_run_and_says_where(call, tmp_path):
     result = call("--cell", "0")
     assert result.exit_code == 0, result.output
-    assert "GENE3 knocked out of 1 cell" in result.stdout
-    assert str(tmp_path / "run" / "rank_shift.png") in result.stdout
-    for name in ("manifest.json", "effects.h5ad", "effects.parquet", "rank_shift.png",
-                 "rank_shift.svg", "cell_shifts.parquet"):  # fmt: skip
+    assert "GENE3" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"Results: {tmp_path / 'run'}"
+    for name in ("manifest.json", "cells.parquet", "genes.parquet", "perturbations.parquet",
+                 "rank_shift.png", "rank_shift.svg"):  # fmt: skip
         assert (tmp_path / "run" / name).stat().st_size > 0
+    run = ranklock.read_run(tmp_path / "run")
+    assert run.complete
+    assert run.arms == ("delete", "hold", "mask", "shift")
 
 
 def test_json_is_all_that_stdout_holds(call):
     result = call("--cells", "0:3", "--json")
     content = json.loads(result.stdout)
-    assert content["summary"][0]["gene"] == "GENE3"
-    assert "note: GENE3: of 3 cells, 1 lack it" in result.stderr
+    assert content["asked"]["genes"] == ["GENE3"]
+    assert content["planned"]["tasks"] == 2
+    assert "note: GENE3 (knock-out): of 3 cells, 1 lack it" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -76,22 +81,23 @@ def test_json_is_all_that_stdout_holds(call):
         (["--where", "cell_type=B", "--sample", "1", "--seed", "3"], None),
     ],
 )
-def test_selections(call, options, cells):
-    result = call(*options, "--json", gene="GENE5")
-    names = json.loads(result.stdout)["cells"]["names"]
+def test_selections(call, tmp_path, options, cells):
+    assert call(*options, gene="GENE5").exit_code == 0
+    names = ranklock.read_run(tmp_path / "run").cells.index.tolist()
     assert names == cells if cells else (len(names) == 1 and names[0] in "cde")
 
 
 def test_options_reach_the_run(call):
     result = call(
-        "--gene", "GENE5", "--together", "--arms", "hold, mask", "--backfill", "--layer", "0",
-        "--cell", "0", "--average", "--json",
+        "--gene", "GENE5", "--together", "--arms", "hold, mask, move", "--layer", "0", "--cell",
+        "0", "--do", "knock-out, overexpress", "--read", "cell", "--seed", "7", "--json",
     )  # fmt: skip
     asked = json.loads(result.stdout)["asked"]
     assert asked == {
-        "command": "knockout", "genes": ["GENE3", "GENE5"], "averaged": True, "backfill": True,
-        "arms": ["hold", "mask", "delete-backfill"], "layer": 0, "together": True,
-        "batch_size": None,
+        "genes": ["GENE3", "GENE5"], "do": ["knock-out", "overexpress"], "together": True,
+        "arms": ["hold", "mask", "move"], "read": ["cell"], "responders": [], "controls": 0,
+        "insert": False, "layer": 0, "precision": "float32", "donor": None, "min_cells": 1,
+        "strict": False, "seed": 7, "purpose": "",
     }  # fmt: skip
 
 
@@ -135,7 +141,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(call, place, tmp_path):
     logged = spoiled(place, "logged.h5ad", np.log1p)
     cases = [
         (call(gene="GENE333"), "nearest: GENE3"),
-        (call("--where", "cell_type=NK", "--cell", "1"), "1 lack it", "choose other cells"),
+        (call("--where", "cell_type=NK", "--cell", "1"), "in the vocabulary and in no cell: GENE3"),
         (call(cells="empty.parquet"), "holds no cells"),
         (call(cells="empty.h5ad"), "not a readable .h5ad"),
         (call(cells="nowhere.h5ad"), "does not exist"),
@@ -148,7 +154,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(call, place, tmp_path):
         (call(model="cut"), "cut short"),
         (call(model="nowhere"), "nowhere"),
         (call("--vocabulary", str(medians)), "not a whole number. Is it the right file?"),
-        (call("--gene", "GENE50", "--cell", "0"), "GENE50 can be knocked out of none"),
+        (call("--gene", "GENE50", "--cell", "0", "--strict"), "in no cell: GENE50"),
     ]
     for result, *words in cases:
         one_line_error(result, 3, *words)
@@ -168,40 +174,49 @@ def test_bad_input_gives_one_line_and_leaves_nothing(call, place, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_existing_folder_is_refused_before_any_work(call, tmp_path, monkeypatch):
+def test_another_run_is_refused_and_the_same_goes_on(call, tmp_path):
     assert call("--cell", "0").exit_code == 0
-    before = (tmp_path / "run" / "manifest.json").read_bytes()
-    monkeypatch.setattr("ranklock.cells.read_cells", None)
-    one_line_error(call("--cell", "0"), 4, "exists already", "--overwrite")
-    monkeypatch.undo()
+    run = tmp_path / "run"
+    times = {path: path.stat().st_mtime_ns for path in run.rglob("*.parquet")}
+    assert call("--cell", "0").exit_code == 0
+    one_line_error(call("--cell", "2"), 4, "holds another run", "cells", "--overwrite")
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.parquet")} == times
     assert call("--cell", "2", "--gene", "GENE5", "--overwrite", gene=None).exit_code == 0
-    assert (tmp_path / "run" / "manifest.json").read_bytes() != before
+    assert ranklock.read_run(run).cells.index.tolist() == ["c"]
+
+
+def test_a_folder_with_something_else_is_left_alone(call, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    for options in ([], ["--overwrite"]):
+        one_line_error(call("--cell", "0", *options), 4, "something other", "--out")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
 def test_a_folder_that_cannot_be_written(call):
-    one_line_error(call(out="/proc/ranklock/run"), 4, "cannot be written", "--out")
+    one_line_error(call(out="/proc/ranklock/run"), 4, "could not be written")
 
 
 def test_wrong_options_are_told_apart_from_wrong_input(call):
     assert call("--cell", "0", "--cells", "0:2").exit_code == 2
     assert call("--nonsense").exit_code == 2
-    assert CliRunner().invoke(app, ["knockout", "cells.h5ad"]).exit_code == 2
+    assert CliRunner().invoke(app, ["perturb", "cells.h5ad"]).exit_code == 2
 
 
 def test_without_vocabulary_tokens_serve_as_names(place, tmp_path):
     pd.DataFrame({"input_ids": [list(range(5, 40))]}).to_parquet(place / "bare.parquet")
-    arguments = ["knockout", str(place / "bare.parquet"), "--model", str(place / "model"),
+    arguments = ["perturb", str(place / "bare.parquet"), "--model", str(place / "model"),
                  "--gene", "12", "--out", str(tmp_path / "run")]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "note:" in result.stderr
     assert "tokens serve as names" in result.stderr
-    assert set(pd.read_parquet(tmp_path / "run" / "effects.parquet")["gene"]) == {"12"}
+    assert set(ranklock.read_run(tmp_path / "run").table["gene"]) == {"12"}
 
 
 def test_help_teaches():
-    text = CliRunner().invoke(app, ["knockout", "--help"], env={"COLUMNS": "200"}).output
-    for word in (*ARMS, "Examples", "--where cell_type=NK", "Exit codes"):
+    text = CliRunner().invoke(app, ["perturb", "--help"], env={"COLUMNS": "200"}).output
+    for word in (*ARMS, "Examples", "--genes all", "Exit codes"):
         assert word in text
     assert CliRunner().invoke(app, ["--version"]).output.startswith("ranklock ")
 
@@ -213,7 +228,7 @@ def test_an_interrupted_run_leaves_nothing(call, tmp_path, monkeypatch):
     monkeypatch.setattr("ranklock.models.load_model", interrupt)
     result = call("--cell", "0")
     assert result.exit_code == 130
-    assert "nothing was written" in result.stderr
+    assert "what was done is kept" in result.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -226,10 +241,13 @@ def test_a_folder_without_permission(call, tmp_path):
 def test_two_processes_give_the_same_files(place, tmp_path):
     for name in ("a", "b"):
         subprocess.run(
-            [sys.executable, "-m", "ranklock.cli", "knockout", str(place / "cells.h5ad"),
+            [sys.executable, "-m", "ranklock.cli", "perturb", str(place / "cells.h5ad"),
              "--model", str(place / "model"), "--vocabulary", str(place / "vocabulary.json"),
              "--gene", "GENE5", "--out", str(tmp_path / name)],
             check=True, capture_output=True,
         )  # fmt: skip
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+    files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for path in files:
+        again = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        assert path.read_bytes() == again.read_bytes(), path.name
