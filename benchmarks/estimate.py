@@ -1,13 +1,13 @@
-"""The screen against the sweep and today's loop: `python benchmarks/screen.py`.
+"""Estimates against exact runs and today's loop: `python benchmarks/estimate.py`.
 
-Prints, in one run: seconds to screen one full-length cell beside the engine's exact `hold` sweep of
-all of its knock-outs and beside today's loop (``against_today.py``), taking turns in one process;
-then how many of the largest exact effects are among the k largest estimates, on the demo and, with
-`--long`, on one full-length cell of ``../shared``, whose sweep takes minutes.
+Prints, in one run: seconds to estimate one full-length cell beside the engine's exact `hold` of all
+of its knock-outs and beside today's loop (``today.py``), taking turns in one process; then how many
+of the largest exact effects are among the k largest estimates, on the demo and, with `--long`, on
+one full-length cell of ``../shared``, whose exact run takes minutes.
 
-    python benchmarks/screen.py                       # speed, and recall on the demo
-    python benchmarks/screen.py --long --figure docs/images/screen_recall.png
-    python benchmarks/screen.py --arithmetic          # a million cells, V2-104M at 4,096 tokens
+    python benchmarks/estimate.py                     # speed, and recall on the demo
+    python benchmarks/estimate.py --long --figure docs/images/estimate_recall.png
+    python benchmarks/estimate.py --arithmetic        # a million cells, V2-104M at 4,096 tokens
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import today
 import torch
-from against_today import todays_loop
 from common import checkpoint, machine, random_cells, timed, workspace
-from screen_cost import arithmetic
-from screen_recall import curve, figure, hold_plan, run_blocks, tables
+from estimate_cost import arithmetic
+from estimate_recall import curve, figure, hold_plan, mean_embedding, shifts_of, tables
 from transformers import BertForMaskedLM
 
 import ranklock
 from ranklock import demo
 from ranklock.cells import Cells
-from ranklock.estimates.attribution import Question, screen_cell
-from ranklock.run.old_plan import baseline_of
-from ranklock.run.states import state_embedding
+from ranklock.estimates.attribution import Question, estimate_cell
+from ranklock.run.plan import unperturbed_cell
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 _START, _GOAL = "CD14+ Monocyte", "CD19+ B"  # states of the demo's cells
 _GOAL_CELLS = 20  # of ../shared, which names no states
 _QUESTIONS = {"goal": 0, "8 probes": 8, "32 probes": 32}
 _VERIFIED = (50, 75)
+_STRETCH = 64  # knock-outs of the exact run that are timed together
 
 
 def full_length(folder: Path) -> tuple[Cells, int, Path]:
@@ -52,9 +52,8 @@ def full_length(folder: Path) -> tuple[Cells, int, Path]:
 
 def goal_of_others(cells: Cells, row: int, model: ranklock.Model) -> np.ndarray:
     """Mean cell embedding of some other cells, shape (width,)."""
-    others = np.setdiff1d(np.arange(len(cells)), [row])
-    some = np.random.default_rng(0).permutation(others)[:_GOAL_CELLS]
-    return state_embedding(cells, some, model, model.layers - 1, precision="float32", seed=0)
+    rest = np.setdiff1d(np.arange(len(cells)), [row])
+    return mean_embedding(cells, np.random.default_rng(0).permutation(rest)[:_GOAL_CELLS], model)
 
 
 def speed(
@@ -62,7 +61,7 @@ def speed(
     row: int,
     path: Path,
     rounds: int,
-    blocks: int | None,
+    stretches: int | None,
     knockouts: int,
 ) -> None:
     """Time one cell in turns, and print seconds and ratios.
@@ -73,8 +72,8 @@ def speed(
         The cell, and the checkpoint.
     rounds
         Turns; medians of them are printed.
-    blocks
-        Blocks of the sweep that are run a round; all when None.
+    stretches
+        Stretches of 64 knock-outs of the exact run that are timed a round; all when None.
     knockouts
         Knock-outs that today's loop does a round.
     """
@@ -83,42 +82,49 @@ def speed(
     plain = BertForMaskedLM.from_pretrained(
         path, output_hidden_states=True, dtype=torch.float32
     ).eval()
-    cell, depth = baseline_of(cells, row, model), model.layers - 1
+    cell, depth = unperturbed_cell(cells, row, model), model.layers - 1
     genes = len(cell)
     goal = goal_of_others(cells, row, model)
-    plan = hold_plan(cells, row, model, range(genes), goal, "cell")
-    (layout,) = plan.layouts
-    every = list(layout.blocks)
-    some = every if blocks is None else _spread(every, blocks)
-    swept = sum(len(layout.knocked_out[layout.rows(block)]) for block in some)
-    tokens = torch.from_numpy(cell.tokens.astype(np.int64))
-    ranks = _spread(range(genes), knockouts)
+    plan = hold_plan(cells, row, model, range(genes), goal)
+    every = [range(start, min(start + _STRETCH, genes)) for start in range(0, genes, _STRETCH)]
+    places = _spread(len(every), stretches or len(every))
+    timed_tasks = [every[place] for place in places]
+    count = sum(map(len, timed_tasks))
+    tokens = cell.tokens.tolist()
+    ranks = _spread(genes, knockouts)
     # Today's loop takes the batch that suits it best here, of those that fit its memory.
-    todays_loop(plain, tokens, ranks[:1], 1)
-    batches = [batch for batch in (1, 8) if batch <= min(len(ranks), max(1, 16384 // genes))]
-    batch = min(batches, key=lambda batch: timed(todays_loop, plain, tokens, ranks, batch))
-    verify = {
-        k: hold_plan(cells, row, model, _spread(range(genes), k), goal, "cell") for k in _VERIFIED
-    }
+    today.similarities_of_cell(plain, tokens, ranks[:1], 1)
+    batches = [
+        batch for batch in (1, 8) if batch <= min(len(ranks), max(1, today.STRETCH // genes))
+    ]
+    batch = min(
+        batches, key=lambda size: timed(today.similarities_of_cell, plain, tokens, ranks, size)
+    )
+    verify = {k: hold_plan(cells, row, model, _spread(genes, k), goal) for k in _VERIFIED}
 
-    def screen(probes: int) -> None:
+    def estimates(probes: int) -> None:
         question = Question(probes=probes) if probes else Question(goal=goal)
-        screen_cell(model, cell, question, depth, special_frame=cells.special_frame)
+        estimate_cell(model, cell, question, depth, special_frame=cells.special_frame)
 
-    screen(0)
-    run_blocks(verify[_VERIFIED[0]], [0])
+    def exact() -> None:
+        for tasks in timed_tasks:
+            shifts_of(plan, tasks)
+
+    estimates(0)
+    shifts_of(verify[_VERIFIED[0]], range(1))
     rounds_of: list[dict[str, float]] = []
     for _ in range(rounds):
-        took = {name: timed(screen, probes) for name, probes in _QUESTIONS.items()}
-        for k, some_plan in verify.items():
-            took[f"verify {k}"] = timed(run_blocks, some_plan, some_plan.layouts[0].blocks)
-        took["sweep"] = timed(run_blocks, plan, some) * genes / swept
-        took["today"] = timed(todays_loop, plain, tokens, ranks, batch) * genes / len(ranks)
+        took = {name: timed(estimates, probes) for name, probes in _QUESTIONS.items()}
+        for k, few in verify.items():
+            took[f"verify {k}"] = timed(shifts_of, few, range(len(few.tasks)))
+        took["run"] = timed(exact) * genes / count
+        seconds = timed(today.similarities_of_cell, plain, tokens, ranks, batch)
+        took["today"] = seconds * genes / len(ranks)
         rounds_of.append(took)
     print(
         f"{path.name}, one cell of {genes} genes, float32, second to last layer; {rounds} rounds\n"
-        f"hold sweep of the engine, cell embedding read: {swept} knock-outs a round"
-        + ("" if swept == genes else f", scaled to {genes}")
+        f"exact run of the engine (hold), cell embedding read: {count} knock-outs a round"
+        + ("" if count == genes else f", scaled to {genes}")
         + f"\ntoday's loop (delete, {plain.dtype}, attention {plain.config._attn_implementation}, "
         f"batches of {batch}): {len(ranks)} knock-outs a round, scaled to {genes}\n"
     )
@@ -135,15 +141,15 @@ def speed_table(rounds_of: list[dict[str, float]]) -> str:
     def median(*parts: str) -> float:
         return statistics.median(sum(took[part] for part in parts) for took in rounds_of)
 
-    lines = ["| what | s | sweep / it | today's loop / it |", "|---|---|---|---|"]
+    lines = ["| what | s | exact run / it | today's loop / it |", "|---|---|---|---|"]
     for name in _QUESTIONS:
         for parts in ((name,), *((name, f"verify {k}") for k in _VERIFIED)):
             lines.append(
-                f"| screen {' + '.join(parts)} | {median(*parts):.2f} | {ratio('sweep', parts)} | "
+                f"| estimate {' + '.join(parts)} | {median(*parts):.2f} | {ratio('run', parts)} | "
                 f"{ratio('today', parts)} |"
             )
-    lines.append(f"| exact hold sweep | {median('sweep'):.1f} | 1 | {ratio('today', ('sweep',))} |")
-    lines.append(f"| today's loop | {median('today'):.1f} | {ratio('sweep', ('today',))} | 1 |")
+    lines.append(f"| exact run | {median('run'):.1f} | 1 | {ratio('today', ('run',))} |")
+    lines.append(f"| today's loop | {median('today'):.1f} | {ratio('run', ('today',))} | 1 |")
     return "\n".join(lines)
 
 
@@ -152,18 +158,15 @@ def demo_curve(number: int) -> pd.DataFrame:
     cells = ranklock.read_cells(demo.cells_file(), demo.vocabulary_file())
     model = ranklock.load_model(demo.model_folder(), device="cpu")
     states = cells.obs["cell_type"].to_numpy()
-    goal = state_embedding(
-        cells, np.flatnonzero(states == _GOAL), model, model.layers - 1,
-        precision="float32", seed=0,
-    )  # fmt: skip
+    goal = mean_embedding(cells, np.flatnonzero(states == _GOAL), model)
     started = np.flatnonzero(states == _START)
     rows = np.sort(np.random.default_rng(0).permutation(started)[:number]).tolist()
     return curve("demo", cells, rows, model, [goal] * len(rows))
 
 
-def _spread(things: list[int] | range, number: int) -> list[int]:
-    places = np.unique(np.linspace(0, len(things) - 1, number).round().astype(int))
-    return [things[place] for place in places]
+def _spread(total: int, number: int) -> list[int]:
+    """Of some places as many, evenly spread."""
+    return np.unique(np.linspace(0, total - 1, min(number, total)).round().astype(int)).tolist()
 
 
 def main() -> None:
@@ -172,8 +175,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3, help="of timing; 0 leaves it out")
-    parser.add_argument("--blocks", type=int, default=2, help="of the sweep, a round")
-    parser.add_argument("--full", action="store_true", help="run all blocks of the sweep")
+    parser.add_argument("--stretches", type=int, default=2, help="of the exact run, a round")
+    parser.add_argument("--full", action="store_true", help="time all of the exact run")
     parser.add_argument("--knockouts", type=int, default=8, help="of today's loop, a round")
     parser.add_argument("--cells", type=int, default=10, help="of the demo; 0 leaves it out")
     parser.add_argument("--long", action="store_true", help="recall on a full-length cell too")
@@ -195,8 +198,8 @@ def main() -> None:
         print(machine(), flush=True)
         cells, row, path = full_length(Path(folder))
         if asked.rounds:
-            blocks = None if asked.full else asked.blocks
-            speed(cells, row, path, asked.rounds, blocks, asked.knockouts)
+            stretches = None if asked.full else asked.stretches
+            speed(cells, row, path, asked.rounds, stretches, asked.knockouts)
         points = []
         if asked.cells:
             points.append(demo_curve(asked.cells))

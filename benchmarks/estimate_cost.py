@@ -1,4 +1,4 @@
-"""What a million cells cost to screen and to sweep: arithmetic from a measured rate."""
+"""What a million cells cost, estimated and exactly: arithmetic from a measured rate."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from common import checkpoint, machine, random_cells, timed
-from screen_recall import hold_plan, run_blocks
+from estimate_recall import hold_plan, shifts_of
 
 import ranklock
-from ranklock.engine.cost import screen_flop
-from ranklock.estimates.attribution import Question, screen_cell
-from ranklock.run.old_plan import baseline_of
-from ranklock.run.old_sweep_plan import SweepPlan
+from ranklock.estimates.attribution import Question, estimate_cell
+from ranklock.estimates.cost import estimate_flop
+from ranklock.run.plan import Plan, unperturbed_cell
 
 _CELLS = 1_000_000
 _TIMED = 2  # knock-outs that the rate of forwards is measured on
@@ -36,40 +35,38 @@ def arithmetic(
     """
     model = ranklock.load_model(checkpoint(folder, architecture))
     cells, depth = random_cells([tokens], model), model.layers - 1
-    cell = baseline_of(cells, 0, model)
+    cell = unperturbed_cell(cells, 0, model)
     goal = np.random.default_rng(0).normal(size=model.width)
 
-    def plan(knockouts: int) -> SweepPlan:
+    def plan(knockouts: int) -> Plan:
         ranks = np.linspace(0, tokens - 1, knockouts).round().astype(int).tolist()
-        return hold_plan(cells, 0, model, ranks, goal, "cell")
+        return hold_plan(cells, 0, model, ranks, goal)
 
-    whole, timed_plan = plan(tokens), plan(_TIMED)
+    every, few = plan(tokens), plan(_TIMED)
     ways = {
-        "screen, goal": screen_flop(model, tokens, tokens, depth, 1),
-        "screen, 8 probes": screen_flop(model, tokens, tokens, depth, 8),
-        "screen, 32 probes": screen_flop(model, tokens, tokens, depth, 32),
+        "estimate, goal": estimate_flop(model, tokens, tokens, depth, 1),
+        "estimate, 8 probes": estimate_flop(model, tokens, tokens, depth, 8),
+        "estimate, 32 probes": estimate_flop(model, tokens, tokens, depth, 32),
         f"verify {verify}": plan(verify).flop,
-        "exact hold sweep": whole.flop,
+        "exact run": every.flop,
     }
     question = Question(goal=goal)
-    took = timed(screen_cell, model, cell, question, depth, special_frame=False)
-    rates = {
-        "screen": ways["screen, goal"] / took,
-        "sweep": timed_plan.flop / timed(run_blocks, timed_plan, [0]),
-    }
+    took = timed(estimate_cell, model, cell, question, depth, special_frame=False)
+    estimate_rate = ways["estimate, goal"] / took
+    run_rate = few.flop / timed(shifts_of, few, range(_TIMED))
     print(
-        f"{architecture}, {tokens} tokens, second to last layer. Measured on {machine()}: a screen "
-        f"for a goal {took:.1f} s, {rates['screen'] / 1e9:.0f} GFLOP/s; knock-outs "
-        f"{rates['sweep'] / 1e9:.0f} GFLOP/s, float32.\n"
+        f"{architecture}, {tokens} tokens, second to last layer. Measured on {machine()}: "
+        f"estimates for a goal {took:.1f} s, {estimate_rate / 1e9:.0f} GFLOP/s; knock-outs "
+        f"{run_rate / 1e9:.0f} GFLOP/s, float32.\n"
         f"Assumed, not measured: {gpu_tflops:g} TFLOP/s a GPU, kept up throughout.\n\n"
-        f"| way | TFLOP a cell | of the sweep's | hours for {_CELLS:,} cells, this machine | "
+        f"| way | TFLOP a cell | of the run's | hours for {_CELLS:,} cells, this machine | "
         f"one GPU, assumed | {gpus} GPUs, assumed |\n|---|---|---|---|---|---|"
     )
     for way, flop in ways.items():
-        rate = rates["screen" if way.startswith("screen") else "sweep"]
+        rate = estimate_rate if way.startswith("estimate") else run_rate
         here = flop * _CELLS / rate / 3600
-        one = flop * _CELLS / (gpu_tflops * 1e12) / 3600
+        on_gpu = flop * _CELLS / (gpu_tflops * 1e12) / 3600
         print(
-            f"| {way} | {flop / 1e12:,.3g} | 1/{whole.flop / flop:,.0f} | {here:,.0f} | "
-            f"{one:,.1f} | {one / gpus:,.2f} |"
+            f"| {way} | {flop / 1e12:,.3g} | 1/{every.flop / flop:,.0f} | {here:,.0f} | "
+            f"{on_gpu:,.1f} | {on_gpu / gpus:,.2f} |"
         )

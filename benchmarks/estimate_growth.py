@@ -1,4 +1,4 @@
-"""Time and peak memory of `ranklock screen` against cells: `python benchmarks/screen_growth.py`.
+"""Time and peak memory of estimates against cells: `python benchmarks/estimate_growth.py`.
 
 Demo cells, drawn with replacement where more are asked for than there are, each under a name of its
 own; the question is the way from monocytes' first state to a goal that is the mean embedding of B
@@ -20,9 +20,8 @@ from common import machine, timed, workspace
 
 
 def point(cells: int, probes: int) -> dict[str, float]:
-    """Time and memory of one screen, in this process."""
+    """Time and memory of the estimates of some cells, in this process."""
     import ranklock
-    from ranklock import screen
     from ranklock.cells import Cells
 
     model = ranklock.load_model(ranklock.demo.model_folder())
@@ -41,31 +40,32 @@ def point(cells: int, probes: int) -> dict[str, float]:
     question = (
         {"potency": True, "probes": probes}
         if probes
-        else {"goal": ranklock.StateQuestion("state", "start", "goal")}
+        else {"goal": ranklock.States("state", "start", "goal")}
     )
     chosen = chosen[:cells] if probes else chosen
     before = _peak()
     with workspace() as folder:
-        seconds = timed(screen, chosen, model, f"{folder}/run", progress=False, **question)
-        found = ranklock.read_screen(f"{folder}/run")
-        parts = [path.stat().st_mtime for path in Path(f"{folder}/run/estimates").iterdir()]
+        seconds = timed(
+            ranklock.estimate, chosen, model, f"{folder}/run", progress=False, **question
+        )
+        estimates = ranklock.read_estimates(f"{folder}/run")
+        parts = [path.stat() for path in Path(f"{folder}/run/by_cell").iterdir()]
         begun = Path(f"{folder}/run/genes.parquet").stat().st_mtime
         return {
             "seconds": seconds,
-            "estimates": max(parts) - begun,
-            "knockouts": found.manifest["plan"]["knockouts"],
-            "measured": len(found.verified),
+            "estimates": max(part.st_mtime for part in parts) - begun,
+            "knockouts": estimates.manifest.planned.knockouts,
+            "measured": len(estimates.verified),
             "before": before,
             "memory": _peak(),
-            "disk": sum(p.stat().st_size for p in Path(f"{folder}/run/estimates").iterdir())
-            / 2**20,
+            "disk": sum(part.st_size for part in parts) / 2**20,
         }
 
 
 def _peak() -> float:
     """Peak resident memory in MiB so far."""
-    found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else float("nan")
+    peak = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+    return int(peak[1]) / 1024 if peak else float("nan")
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def main() -> None:
         return
     print(machine())
     sizes = [int(size) for size in asked.cells.split(",")]
-    found = []
+    points = []
     print("| cells | knock-outs | estimates, s | a cell, ms | measured by forwards | in all, s "
           "| peak memory, MiB | of which before | estimates on disk, MiB |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")
@@ -91,17 +91,18 @@ def main() -> None:
         )  # fmt: skip
         if out.returncode:
             sys.exit(out.stderr)
-        one = json.loads(out.stdout)
-        found.append(one)
-        print(
-            f"| {size:,} | {one['knockouts']:,} | {one['estimates']:.1f} | "
-            f"{one['estimates'] / size * 1e3:.0f} | {one['measured']:,} | {one['seconds']:.1f} | "
-            f"{one['memory']:.0f} | {one['before']:.0f} | {one['disk']:.1f} |",
-            flush=True,
-        )
+        numbers = json.loads(out.stdout)
+        points.append(numbers)
+        each = numbers["estimates"] / size * 1e3
+        columns = [
+            f"{size:,}", f"{numbers['knockouts']:,}", f"{numbers['estimates']:.1f}", f"{each:.0f}",
+            f"{numbers['measured']:,}", f"{numbers['seconds']:.1f}", f"{numbers['memory']:.0f}",
+            f"{numbers['before']:.0f}", f"{numbers['disk']:.1f}",
+        ]  # fmt: skip
+        print(f"| {' | '.join(columns)} |", flush=True)
         time.sleep(1)
     for what in ("estimates", "memory"):
-        slope = np.polyfit(np.log(sizes), np.log([one[what] for one in found]), 1)[0]
+        slope = np.polyfit(np.log(sizes), np.log([point[what] for point in points]), 1)[0]
         print(f"{what}: grow as the power {slope:.2f} of the cells")
 
 

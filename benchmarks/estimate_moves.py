@@ -1,4 +1,4 @@
-"""Is there a first-order form of moves and overexpression? `python benchmarks/screen_moves.py`.
+"""Is there a first-order form of moves and overexpression? `python benchmarks/estimate_moves.py`.
 
 A move with everyone else's position held (the arm `hold` of moves) changes one token's input: its
 position embedding. So the derivative of the cosine to a goal by that input, times the change of the
@@ -21,17 +21,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from common import machine
+from estimate_recall import mean_embedding
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
 import ranklock
 from ranklock import demo
-from ranklock.arms import MOVE_ARMS, ModelInput, apply_move
+from ranklock.arms import MOVE_ARMS, Change, ModelInput, apply
 from ranklock.engine.batches import hidden_states
 from ranklock.engine.forward import Packed, pack, run_layers
+from ranklock.genes.vocabulary import Vocabulary
 from ranklock.models.encoder import Encoder, encoder_of
-from ranklock.run.old_plan import baseline_of
-from ranklock.run.states import state_embedding
+from ranklock.run.plan import unperturbed_cell
 
 Array = npt.NDArray[np.float64]
 
@@ -61,15 +62,21 @@ class Moves:
 
 
 def moves(
-    model: ranklock.Model, cell: ModelInput, goal: Array, depth: int, rank: int, part: float
+    model: ranklock.Model,
+    cell: ModelInput,
+    vocabulary: Vocabulary,
+    goal: Array,
+    depth: int,
+    rank: int,
+    part: float,
 ) -> Moves:
     """Move every gene of a cell to one rank, to first order and exactly."""
     encoder = encoder_of(model)
     packed = pack([cell], encoder.device)
-    there = torch.full_like(packed.positions, int(cell.positions[0]) + rank)
+    destination = torch.full_like(packed.positions, int(cell.positions[0]) + rank)
     with torch.no_grad():
         start = encoder.embed(packed.tokens, packed.positions)
-        change = (encoder.embed(packed.tokens, there) - start).double()
+        change = (encoder.embed(packed.tokens, destination) - start).double()
     target = torch.from_numpy(goal)
     one_pass = (_slope(encoder, packed, start, depth, target, None) * change).sum(1).numpy()
     left_out = [
@@ -77,8 +84,8 @@ def moves(
         for gene in range(len(cell))
     ]
     inputs = [
-        apply_move(MOVE_ARMS["hold"], cell, {int(token): rank}, model.input_size)
-        for token in cell.tokens
+        apply(MOVE_ARMS["hold"], cell, Change((token,), (place,), (rank,)), vocabulary)
+        for place, token in enumerate(cell.tokens.tolist())
     ]
     before = hidden_states(model, [cell], depth)[0].astype(float)
     after = [states.astype(float) for states in hidden_states(model, inputs, depth)]
@@ -138,9 +145,7 @@ def main() -> None:
     model = ranklock.load_model(demo.model_folder(), device="cpu")
     depth = model.layers - 1
     states = cells.obs["cell_type"].to_numpy()
-    goal = state_embedding(
-        cells, np.flatnonzero(states == _GOAL), model, depth, precision="float32", seed=0
-    )
+    goal = mean_embedding(cells, np.flatnonzero(states == _GOAL), model)
     started = np.flatnonzero(states == _START)
     rows = np.sort(np.random.default_rng(0).permutation(started)[: asked.cells])
     print(
@@ -149,16 +154,16 @@ def main() -> None:
         "|---|---|---|---|---|---|"
     )
     for row in rows.tolist():
-        cell = baseline_of(cells, row, model)
+        cell = unperturbed_cell(cells, row, model)
         for rank in (0, len(cell) // 4):
-            found = moves(model, cell, goal, depth, rank, asked.part)
-            others = np.arange(len(cell)) != rank  # the gene that is there does not move
+            moved = moves(model, cell, cells.vocabulary, goal, depth, rank, asked.part)
+            moving = np.arange(len(cell)) != rank  # the gene at that rank does not move
             pairs = [
-                (found.one_pass, found.exact),
-                (found.own_left_out, found.exact_own_left_out),
-                (found.one_pass, found.part),
+                (moved.one_pass, moved.exact),
+                (moved.own_left_out, moved.exact_own_left_out),
+                (moved.one_pass, moved.part),
             ]
-            texts = [_correlations(x[others], y[others]) for x, y in pairs]
+            texts = [_correlations(x[moving], y[moving]) for x, y in pairs]
             print(f"| {row} | {len(cell)} | {rank} | {' | '.join(texts)} |", flush=True)
 
 

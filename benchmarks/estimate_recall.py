@@ -1,4 +1,4 @@
-"""How many of the largest exact effects a screen finds, and for how much; see ``screen.py``."""
+"""How many of the largest exact effects estimates find, and for how much; see ``estimate.py``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from scipy.stats import pearsonr, spearmanr
 
 import ranklock
 from ranklock.cells import Cells
-from ranklock.engine.blocks import measure_baseline, measure_block
-from ranklock.engine.cost import screen_flop
-from ranklock.estimates.attribution import Question, screen_cell
+from ranklock.engine.batches import hidden_states
+from ranklock.engine.tasks import measure_groups
+from ranklock.estimates.attribution import Question, estimate_cell
+from ranklock.estimates.cost import estimate_flop
 from ranklock.page.style import STYLE, draw
-from ranklock.run.old_plan import baseline_of
-from ranklock.run.old_sweep import effects_of_block
-from ranklock.run.old_sweep_plan import SweepPlan, plan_of_ranks
+from ranklock.run.asked import Asked
+from ranklock.run.fields import CELL, towards
+from ranklock.run.plan import Plan, make_plan, unperturbed_cell
+from ranklock.run.states import GOAL, StateEmbeddings
+from ranklock.run.tabulate import tables_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,46 +48,48 @@ class Exact:
     towards: Array
     potency: Array
     seconds: float
-    flop: int
+    flop: float
 
     def of(self, question: Question) -> Array:
         """The answers to a question."""
         return self.towards if question.signed else self.potency
 
 
+def mean_embedding(cells: Cells, rows: Iterable[int], model: ranklock.Model) -> Array:
+    """Mean cell embedding of some cells, second to last layer, shape (width,)."""
+    inputs = [unperturbed_cell(cells, int(row), model) for row in rows]
+    states = hidden_states(model, inputs, model.layers - 1)
+    return np.mean([genes.mean(axis=0, dtype=np.float64) for genes in states], axis=0)
+
+
 def hold_plan(
-    cells: Cells, row: int, model: ranklock.Model, ranks: Iterable[int], goal: Array, read: str
-) -> SweepPlan:
-    """Plan of `hold` knock-outs of one cell."""
-    return plan_of_ranks(
-        cells, model, {row: list(ranks)}, ["hold"], read=read, states={"goal": goal}
-    )
+    cells: Cells, row: int, model: ranklock.Model, ranks: Iterable[int], goal: Array
+) -> Plan:
+    """Plan of `hold` knock-outs of one cell, read as shifts of the cell and towards a goal."""
+    groups = np.zeros(len(cells), np.int64)
+    states = StateEmbeddings((GOAL,), (None,), goal[None, None], groups, (), (), "")
+    asked = Asked(arms=("hold",), read=(CELL,))
+    return make_plan(cells, model, asked, ranks_of={row: list(ranks)}, states=states)
 
 
-def run_blocks(plan: SweepPlan, blocks: Iterable[int]) -> list[tuple[Array | None, Array]]:
-    """Effects on responders, where read, and steps towards the goal, of some blocks of a cell."""
-    (layout,) = plan.layouts
-    cell = baseline_of(plan.cells, layout.index, plan.model)
-    reading = plan.reading(layout)
-    before = measure_baseline(plan.model, cell, reading, plan.depth)
-    found = []
-    for block in blocks:
-        inputs = plan.block(layout, layout.rows(block), cell)
-        measured = measure_block(plan.model, inputs, reading, before, plan.depth)
-        effects, numbers = effects_of_block(plan, layout, block, measured)
-        found.append((effects.get("hold"), numbers["hold_towards_goal"]))
-    return found
+def shifts_of(plan: Plan, tasks: range) -> pd.DataFrame:
+    """Shifts by some of a plan's tasks."""
+    groups = plan.groups_of(tasks)
+    inputs = [plan.group(group) for group in groups]
+    measured = measure_groups(plan.model, inputs, plan.reading)
+    return tables_of(plan, groups, inputs, measured)[0].to_pandas()
 
 
 def exact_effects(cells: Cells, row: int, model: ranklock.Model, goal: Array) -> Exact:
     """Knock out every gene of a cell, by a forward each."""
-    genes = len(baseline_of(cells, row, model))
-    plan = hold_plan(cells, row, model, range(genes), goal, "both")
+    genes = len(unperturbed_cell(cells, row, model))
+    plan = hold_plan(cells, row, model, range(genes), goal)
     started = time.perf_counter()
-    found = run_blocks(plan, plan.layouts[0].blocks)
+    shards = [shifts_of(plan, plan.tasks_of(shard)) for shard in range(plan.shards)]
     seconds = time.perf_counter() - started
-    potency = np.concatenate([np.nanmean(effects, axis=1) for effects, _ in found])
-    return Exact(np.concatenate([t for _, t in found]), potency, seconds, plan.flop)
+    shifts = pd.concat(shards)
+    numbers = (shifts[name].to_numpy(float) for name in (towards(GOAL), "mean_gene_distance"))
+    return Exact(*numbers, seconds, plan.flop)
 
 
 def recall(exact: Array, estimate: Array, top: int, verified: int) -> float:
@@ -112,7 +117,7 @@ def curve(
     name
         Of the cells, for the tables.
     cells, rows, model
-        Which cells are screened.
+        Which cells.
     goals
         Of each cell, the state that it may move towards.
     probes, verified
@@ -121,22 +126,24 @@ def curve(
     points = []
     for row, goal in zip(rows, goals, strict=True):
         exact = exact_effects(cells, row, model, goal)
-        cell = baseline_of(cells, row, model)
+        cell = unperturbed_cell(cells, row, model)
         genes, depth = len(cell), model.layers - 1
         costs = {
-            k: hold_plan(cells, row, model, _spread(genes, k), goal, "cell").flop
+            k: hold_plan(cells, row, model, _spread(genes, k), goal).flop
             for k in verified
             if k <= genes
         }
-        whole = {"cells": name, "cell": row, "genes": genes,
-                 "sweep_seconds": exact.seconds, "sweep_flop": exact.flop}  # fmt: skip
+        of_cell = {"cells": name, "cell": row, "genes": genes,
+                   "run_seconds": exact.seconds, "run_flop": exact.flop}  # fmt: skip
         by_rank = np.arange(genes, 0, -1.0)
         for question in (Question(goal=goal), *(Question(probes=number) for number in probes)):
             started = time.perf_counter()
-            found = screen_cell(model, cell, question, depth, special_frame=cells.special_frame)
+            estimates = estimate_cell(
+                model, cell, question, depth, special_frame=cells.special_frame
+            )
             cost = {
                 "seconds": time.perf_counter() - started,
-                "flop": screen_flop(model, genes, genes, depth, question.probes or 1),
+                "flop": estimate_flop(model, genes, genes, depth, question.probes or 1),
             }
             asked = {
                 "question": "goal" if question.signed else "potency",
@@ -144,22 +151,22 @@ def curve(
             }
             truth = exact.of(question)
             for way in WAYS:
-                estimate = getattr(found, way)
+                estimate = getattr(estimates, way)
                 known = _correlations(truth, estimate, logarithms=not question.signed)
                 points += _points(
-                    whole | asked | {"way": way} | cost | known, truth, estimate, costs
+                    of_cell | asked | {"way": way} | cost | known, truth, estimate, costs
                 )
             if question.probes in (0, probes[0]):
                 free = {
                     "way": "rank", "probes": 0, "seconds": 0.0, "flop": 0,
                     "pearson": np.nan, "spearman": spearmanr(np.abs(truth), by_rank)[0],
                 }  # fmt: skip
-                points += _points(whole | asked | free, truth, by_rank, costs)
+                points += _points(of_cell | asked | free, truth, by_rank, costs)
     return pd.DataFrame(points)
 
 
 def _points(
-    common: dict[str, object], exact: Array, estimate: Array, costs: dict[int, int]
+    common: dict[str, object], exact: Array, estimate: Array, costs: dict[int, float]
 ) -> list[dict[str, object]]:
     return [
         {**common, "top": top, "verified": k, "verify_flop": cost,
@@ -189,16 +196,16 @@ def tables(points: pd.DataFrame) -> str:
         of_logarithms = " (Pearson of logarithms)" if question == "potency" else ""
         lines += [
             "", f"{name}, {question}: {cells} cell{'s' * (cells > 1)}{of_logarithms}",
-            _sweep_in_words(part), "", _table(part),
+            _run_in_words(part), "", _table(part),
         ]  # fmt: skip
     return "\n".join(lines).strip()
 
 
-def _sweep_in_words(part: pd.DataFrame) -> str:
+def _run_in_words(part: pd.DataFrame) -> str:
     cells = part.drop_duplicates("cell")
     return (
-        f"genes {cells['genes'].min()} to {cells['genes'].max()}; the exact sweep, all genes read: "
-        f"{cells['sweep_seconds'].mean():.1f} s and {cells['sweep_flop'].mean() / 1e9:,.0f} GFLOP "
+        f"genes {cells['genes'].min()} to {cells['genes'].max()}; the exact run: "
+        f"{cells['run_seconds'].mean():.1f} s and {cells['run_flop'].mean() / 1e9:,.0f} GFLOP "
         "a cell"
     )
 
@@ -208,17 +215,17 @@ def _table(part: pd.DataFrame) -> str:
     heads = ["way", "probes", "Pearson", "Spearman", "s", "GFLOP", "exact top",
              *(f"k = {k}" for k in verified)]  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    # The screen's own estimate in full; of what it is compared with, one row each.
+    # The estimate itself in full; of what it is compared with, one row each.
     shown = part[(part["way"] == "estimate") | (part["top"] == TOPS[-1])]
     for (way, probes, top), rows in shown.groupby(["way", "probes", "top"], sort=False):
         cells = rows.drop_duplicates("cell")
         by_k = rows.groupby("verified")["recall"]
-        found = [f"{by_k.mean()[k]:.3f} ({by_k.min()[k]:.2f})" for k in verified]
+        recalls = [f"{by_k.mean()[k]:.3f} ({by_k.min()[k]:.2f})" for k in verified]
         pearson = cells["pearson"].mean()
         texts = [
             way, str(probes or ""), "" if np.isnan(pearson) else f"{pearson:.4f}",
             f"{cells['spearman'].mean():.4f}", f"{cells['seconds'].mean():.3f}",
-            f"{cells['flop'].mean() / 1e9:.1f}", str(top), *found,
+            f"{cells['flop'].mean() / 1e9:.1f}", str(top), *recalls,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(texts)} |")
     genes = part.drop_duplicates("cell")["genes"].mean()
@@ -228,13 +235,13 @@ def _table(part: pd.DataFrame) -> str:
 
 
 def figure(points: pd.DataFrame, path: Path, top: int = 50) -> None:
-    """Recall of the exact top against operations, as shares of the exact sweep's."""
+    """Recall of the exact top against operations, as shares of the exact run's."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     # With fewer verified than are sought, k / top is the most that can be found.
     of_top = points[(points["top"] == top) & (points["verified"] >= top)]
-    share = (of_top["flop"] + of_top["verify_flop"]) / of_top["sweep_flop"]
+    share = (of_top["flop"] + of_top["verify_flop"]) / of_top["run_flop"]
     of_top = of_top.assign(share=100 * share)
     names, questions = of_top["cells"].unique(), ("goal", "potency")
     with mpl.rc_context(STYLE):
@@ -254,7 +261,7 @@ def figure(points: pd.DataFrame, path: Path, top: int = 50) -> None:
                 axis.legend(frameon=False, fontsize=7, loc=place)
             line[0].set_ylabel(f"share of the exact top {top}\nthat was verified")
         for axis in axes[-1]:
-            axis.set_xlabel("operations, % of the exact sweep's")
+            axis.set_xlabel("operations, % of the exact run's")
         draw(drawn, path)
 
 
