@@ -42,13 +42,13 @@ def arithmetic(
         ranks = np.linspace(0, tokens - 1, knockouts).round().astype(int).tolist()
         return hold_plan(cells, 0, model, ranks, goal)
 
-    every, few = plan(tokens), plan(_TIMED)
+    run, few = plan(tokens), plan(_TIMED)
     ways = {
         "estimate, goal": estimate_flop(model, tokens, tokens, depth, 1),
         "estimate, 8 probes": estimate_flop(model, tokens, tokens, depth, 8),
         "estimate, 32 probes": estimate_flop(model, tokens, tokens, depth, 32),
         f"verify {verify}": plan(verify).flop,
-        "exact run": every.flop,
+        "exact run": run.flop,
     }
     question = Question(goal=goal)
     took = timed(estimate_cell, model, cell, question, depth, special_frame=False)
@@ -64,9 +64,9 @@ def arithmetic(
     )
     for way, flop in ways.items():
         rate = estimate_rate if way.startswith("estimate") else run_rate
-        here = flop * _CELLS / rate / 3600
+        hours = flop * _CELLS / rate / 3600
         on_gpu = flop * _CELLS / (gpu_tflops * 1e12) / 3600
         print(
-            f"| {way} | {flop / 1e12:,.3g} | 1/{every.flop / flop:,.0f} | {here:,.0f} | "
+            f"| {way} | {flop / 1e12:,.3g} | 1/{run.flop / flop:,.0f} | {hours:,.0f} | "
             f"{on_gpu:,.1f} | {on_gpu / gpus:,.2f} |"
         )

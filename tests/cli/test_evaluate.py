@@ -110,3 +110,16 @@ def test_a_table_that_cannot_be_used_is_refused(folder, tmp_path, change, says):
     assert result.exit_code == 3, result.output
     assert says in " ".join(result.output.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_run_and_kinds_that_a_run_lacks_are_refused(folder, tmp_path):
+    for source, code, words in (
+        (tmp_path, 4, "holds no run"),
+        (folder / "de.csv", 4, "holds no run"),
+        (folder / "run", 2, "no perturbation of kind 'overexpress'"),
+    ):
+        result = call("evaluate", source, "--kind", "overexpress", "--truth", folder / "de.csv",
+                      "--out", tmp_path / "out")  # fmt: skip
+        assert result.exit_code == code, result.output
+        assert words in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
