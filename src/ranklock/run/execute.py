@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pandas as pd
 from ranklock.engine.readout import Measured
 from ranklock.engine.tasks import measure_groups
 from ranklock.errors import InputError
+from ranklock.genes.names import GeneLeftOut
 from ranklock.progress import progress as show_progress
 from ranklock.quantities import count, duration
 from ranklock.run.files import write_whole
-from ranklock.run.kept_states import STATES, key_of, write_states
+from ranklock.run.kept_states import STATES, key_of, read_states, write_states
 from ranklock.run.manifest import (
     KIND,
     MANIFEST_VERSION,
@@ -41,10 +43,10 @@ from ranklock.run.run import (
     digest_of,
     open_run,
 )
-from ranklock.run.states import StatesAsked
+from ranklock.run.states import StateEmbeddings, StatesAsked
 from ranklock.run.store import LOCKS, PARTS, SHARDS, STORE_VERSION, Store
 from ranklock.run.tabulate import tables_of
-from ranklock.run.work import WorkFolder, bytes_in, work_folder
+from ranklock.run.work import WorkFolder, bytes_in, read_work, work_folder
 
 OWN = {PARTS, SHARDS, LOCKS, CELLS, GENES, PERTURBATIONS, LEFT_OUT, STATES, *FIGURES}
 _WORTH_SAYING = 20.0  # seconds that a run takes, from which on its time is said
@@ -57,6 +59,7 @@ def execute(
     states_asked: StatesAsked | None = None,
     overwrite: bool = False,
     batch_size: int | None = None,
+    figure: bool = True,
     progress: bool = True,
 ) -> Run:
     """Do what a plan says, or what is left of it.
@@ -73,6 +76,8 @@ def execute(
         Replace another run, or a finished one, that is in the folder.
     batch_size
         Tasks in one forward; found if not given. It changes nothing beyond the noise floor.
+    figure
+        Whether to draw the figure into the folder once all is done.
     progress
         Whether to show the plan and progress on stderr.
 
@@ -89,16 +94,18 @@ def execute(
         When the folder holds something else, or cannot be written.
     """
     identity = identity_of(plan, states_asked)
+    place = Path(folder)
+    begun = read_work(place, KIND) is not None
+    plan.check_fits(place, already=bytes_in(place) if begun else 0)
     with work_folder(folder, KIND, identity, OWN, overwrite=overwrite) as work:
         store = Store(work.folder, digest_of(work.identity), plan.shards, bool(plan.effect_fields))
-        plan.check_fits(work.folder, already=bytes_in(work.folder))
         if progress:
             print("\n".join(plan.describe(folder=work.folder)), file=sys.stderr)
         store.prepare()
         with work.setup_lock():
             _set_up(work, plan, states_asked)
         _run_parts(plan, store, batch_size, progress=progress)
-        _finish(work, store, progress=progress)
+        _finish(work, store, figure=figure, progress=progress)
     return open_run(work.folder)
 
 
@@ -130,31 +137,44 @@ def identity_of(plan: Plan, states_asked: StatesAsked | None) -> dict[str, Any]:
 
 
 def _set_up(work: WorkFolder, plan: Plan, states_asked: StatesAsked | None) -> None:
-    """Write what a run is, once, before its first shard."""
-    if work.manifest is not None and all(
-        (work.folder / name).is_file() for name in (CELLS, GENES, PERTURBATIONS)
-    ):
-        return
-    for name, table in _tables(plan).items():
-        write_whole(work.folder / name, table.to_parquet, work.locks / name)
-    if plan.states is not None:
-        states = plan.states
-        key = key_of(states.sha256, plan.model, plan.depth, plan.asked.precision)
-        write_whole(
-            work.folder / STATES,
-            lambda path: write_states(path, states.vectors, states.groups, states.names, key),
-            work.locks / STATES,
-        )
+    """Write what a run is before its first shard; again what is missing of it, or damaged."""
+    contents = {
+        name: table.to_parquet(write_page_checksum=True) for name, table in _tables(plan).items()
+    }
     if plan.genes_left_out:
-        rows = pd.DataFrame([
-            {**vars(gene), "nearest": " ".join(gene.nearest)} for gene in plan.genes_left_out
-        ])  # fmt: skip
-        write_whole(
-            work.folder / LEFT_OUT, lambda path: rows.to_csv(path, index=False),
-            work.locks / LEFT_OUT,
-        )  # fmt: skip
-    if work.manifest is None:
+        contents[LEFT_OUT] = _left_out(plan.genes_left_out).to_csv(index=False).encode()
+    begun = work.manifest is not None
+    if not begun:  # a kill may have come while another run was taken away
+        for name in {LEFT_OUT, STATES, *FIGURES} - set(contents):
+            (work.folder / name).unlink(missing_ok=True)
+    for name, content in contents.items():
+        path = work.folder / name
+        if not (path.is_file() and path.read_bytes() == content):
+            write_whole(path, partial(_write_bytes, content=content), work.locks / name)
+    if plan.states is not None:
+        _keep_states(work, plan, plan.states)
+    if not begun:
         work.write_manifest(_manifest(plan, states_asked).to_json() | {"identity": work.identity})
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _left_out(genes: Sequence[GeneLeftOut]) -> pd.DataFrame:
+    """Genes that cannot be perturbed, and why, as a table."""
+    return pd.DataFrame([{**vars(gene), "nearest": " ".join(gene.nearest)} for gene in genes])
+
+
+def _keep_states(work: WorkFolder, plan: Plan, states: StateEmbeddings) -> None:
+    """Write the states' embeddings, unless they are there: other processes have taken those."""
+    path = work.folder / STATES
+    key = key_of(states.sha256, plan.model, plan.depth, plan.asked.precision)
+    if read_states(path, key, len(states.groups)) is None:
+        write = partial(
+            write_states, vectors=states.vectors, groups=states.groups, names=states.names, key=key
+        )
+        write_whole(path, write, work.locks / STATES)
 
 
 def _tables(plan: Plan) -> dict[str, pd.DataFrame]:
@@ -283,11 +303,13 @@ def _check_finite(plan: Plan, group: range, measured: Measured) -> None:
         )
 
 
-def _finish(work: WorkFolder, store: Store, *, progress: bool) -> None:
-    """Say that a run is whole, and draw its figure, where every part is there."""
-    with work.setup_lock(wait=0.0) as held:
-        if not held:
-            return
+def _finish(work: WorkFolder, store: Store, *, figure: bool, progress: bool) -> None:
+    """Say that a run is whole, and draw its figure, where every part is there.
+
+    A process that finds another one here waits for it: that one may have looked before this one's
+    last part was there.
+    """
+    with work.setup_lock():
         work.forget_killed_processes()
         run = open_run(work.folder)
         done = all(store.is_finished(part) for part in store.parts)
@@ -301,7 +323,8 @@ def _finish(work: WorkFolder, store: Store, *, progress: bool) -> None:
             return
         store.clear_up()
         if not run.complete:
-            run.draw(work.locks)
+            if figure:
+                run.draw(work.locks)
             content: Mapping[str, Any] = work.manifest or {}
             work.write_manifest({**content, "complete": True})
 

@@ -160,7 +160,7 @@ def perturb(
     def run_into(folder: Path) -> Run:
         return execute(
             plan, folder, states_asked=states_asked, overwrite=overwrite, batch_size=batch_size,
-            progress=progress,
+            figure=out is not None, progress=progress,
         )  # fmt: skip
 
     return in_temporary_folder(run_into) if out is None else run_into(Path(out))
@@ -176,7 +176,7 @@ def plan_perturbations(
     out: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[Plan, StatesAsked | None]:
-    """Plan a run of chosen cells; states' embeddings are computed, or taken from a run that is there.
+    """Plan a run of chosen cells; states are embedded, or taken from a run that is there.
 
     Parameters
     ----------

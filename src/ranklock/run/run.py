@@ -507,7 +507,7 @@ def digest_of(content: Any) -> str:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, page_checksum_verification=True)
     except (OSError, ValueError) as error:  # pyarrow's errors are these
         raise OutputError(
             f"{path} is missing or damaged; run the same command again, which writes it anew."

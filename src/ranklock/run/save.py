@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ranklock.errors import OutputError
 from ranklock.run.files import system_reason
 from ranklock.run.manifest import KIND
+from ranklock.run.run import FIGURES, Run
 from ranklock.run.store import LOCKS
 from ranklock.run.work import read_work
-
-if TYPE_CHECKING:
-    from ranklock.run.run import Run
 
 
 def copy_run(run: Run, folder: Path, *, overwrite: bool) -> Path:
@@ -37,6 +35,9 @@ def copy_run(run: Run, folder: Path, *, overwrite: bool) -> Path:
     try:
         ignore = shutil.ignore_patterns(LOCKS)
         shutil.copytree(run.folder, partial / "run", ignore=ignore)
+        copy = replace(run, folder=partial / "run")
+        if run.complete and not any((copy.folder / name).exists() for name in FIGURES):
+            copy.draw()  # a run without a folder of its own has none
         if place.is_dir():
             (place).rename(partial / "replaced")
         (partial / "run").rename(place)
