@@ -271,6 +271,17 @@ def test_what_a_run_did_not_read_is_not_answered(model, vocabulary, tmp_path, re
     )
 
 
+def test_how_a_runs_genes_were_chosen_is_said(model, vocabulary, tmp_path):
+    cells = helpers.cells_of([40, 30], vocabulary)
+    common = sorted(set(cells.ranked[0].tolist()) & set(cells.ranked[1].tolist()))
+    genes = [vocabulary.symbol(token) for token in common]
+    run = ranklock.perturb(cells, model, genes, responders=genes[:5], progress=False)
+    found = ranklock.audit(run, out=tmp_path / "out", progress=False)
+    uncertain = " ".join(found.content["sample"]["uncertain"])
+    assert "The genes of the run were named" in uncertain
+    assert "effects on 5 genes alone" in uncertain
+
+
 def test_an_unfinished_run_is_audited_as_far_as_it_is_there(model, vocabulary, tmp_path):
     cells = helpers.cells_of([60] * 6, vocabulary)
     run = ranklock.perturb(cells, model, out=tmp_path / "run", progress=False)

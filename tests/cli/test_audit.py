@@ -48,7 +48,7 @@ def test_an_audit_can_be_shown_again(run, tmp_path):
     assert json.loads(shown.stdout)["format"] == "ranklock-audit"
     refused = CliRunner().invoke(app, ["show", str(tmp_path / "out"), "--gene", "GENE1"])
     assert refused.exit_code == 2
-    assert "is an audit" in refused.stderr
+    assert "is no run" in refused.stderr
 
 
 def test_json_is_json_alone(run):
@@ -106,7 +106,8 @@ def test_a_run_needs_no_model(run, tmp_path, tiny_checkpoint):
     )
     assert result.exit_code == 2
     assert "Name a checkpoint" in result.stderr
-    result = CliRunner().invoke(app, ["audit", str(tmp_path), "--out", str(tmp_path / "x")])
+    (tmp_path / "empty").mkdir()
+    result = CliRunner().invoke(app, ["audit", str(tmp_path / "empty"), "--out", str(tmp_path / "x")])
     assert result.exit_code == 4
     assert "holds no run of Ranklock" in result.stderr
 

@@ -22,11 +22,16 @@ from ranklock.genes.network import Network
 from ranklock.kinds import KNOCK_OUT
 from ranklock.models import Model
 from ranklock.page.files import check_formats
-from ranklock.run.asked import AUDIT, Asked
+from ranklock.run.asked import AUDIT, ESTIMATE, Asked
 from ranklock.run.run import INNER, Run, as_run
 from ranklock.run.states import States
 from ranklock.run.work import WorkFolder, work_folder
 
+# Purpose of a run → how its genes were chosen, where a user did not name them.
+_CHOSEN = {
+    AUDIT: "drawn over the ranks, with a network's regulators among them if there was one",
+    ESTIMATE: "chosen by their estimates",
+}
 _OWN = {INNER, FIGURES, CONTENT, REPORT, TABLES}
 
 
@@ -198,12 +203,15 @@ def _audit_run(run: Run, options: _Options) -> Audit:
     network = options.network
     targets = {} if network is None else network.targets(names.get, str(run.folder))
     done, tasks = run.progress()
+    asked = run.manifest.asked
     identity = {"run": run.manifest.identity, "tasks": done, **options.identity}
     described = {
         "cells_given": len(run.cells),
         "run": str(source),
         "unfinished": done < tasks,
         "other_kinds": [kind for kind in run.kinds if kind != KNOCK_OUT.name],
+        "chosen": _CHOSEN.get(asked.purpose) or (None if asked.all_genes else "named"),
+        "responders": len(asked.responders) or None,
     }
     with work_folder(options.folder, KIND, identity, _OWN, overwrite=options.overwrite) as work:
         work.write_manifest({"sample": None})

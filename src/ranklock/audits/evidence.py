@@ -12,7 +12,7 @@ from ranklock.audits.answers import Answers
 from ranklock.audits.genes import Departure
 from ranklock.audits.rankings import Mover, Ranking
 from ranklock.audits.step import Region
-from ranklock.page import Block, Figure, Paragraph, Table
+from ranklock.page import Block, Cell, Figure, Paragraph, Table
 from ranklock.statistics.intervals import Estimate
 
 Figures: TypeAlias = Mapping[str, Figure]
@@ -99,15 +99,42 @@ def _genes(answers: Answers, figures: Figures) -> list[Block]:
 
 
 def _departures(caption: str, departures: Sequence[Departure]) -> Table:
-    return Table(
+    return _gene_table(
         caption,
-        ("gene", "Ensembl ID", "cells", "mean rank", "step, log10", "departure, log10", "q"),
-        [
-            (d.gene, d.gene_id, d.cells, f"{d.mean_rank:.0f}", f"{d.step:+.2f}",
-             f"{d.departure:+.2f}", f"{d.q:.2g}")
-            for d in departures
-        ],
-    )  # fmt: skip
+        departures,
+        {
+            "cells": [d.cells for d in departures],
+            "mean rank": [f"{d.mean_rank:.0f}" for d in departures],
+            "step, log10": [f"{d.step:+.2f}" for d in departures],
+            "departure, log10": [f"{d.departure:+.2f}" for d in departures],
+            "q": [f"{d.q:.2g}" for d in departures],
+        },
+    )
+
+
+def _movers(caption: str, movers: Sequence[Mover]) -> Table:
+    return _gene_table(
+        caption,
+        movers,
+        {
+            "mean rank": [f"{m.mean_rank:.0f}" for m in movers],
+            "place under delete": [m.place_under_whole for m in movers],
+            "place under hold": [m.place_under_edit for m in movers],
+        },
+    )
+
+
+def _gene_table(
+    caption: str,
+    genes: Sequence[Departure] | Sequence[Mover],
+    columns: Mapping[str, Sequence[Cell]],
+) -> Table:
+    """A row a gene; without Ensembl IDs where they are all the names that there are."""
+    names: dict[str, Sequence[Cell]] = {"gene": [gene.gene for gene in genes]}
+    if any(gene.gene != gene.gene_id for gene in genes):
+        names["Ensembl ID"] = [gene.gene_id for gene in genes]
+    table = {**names, **columns}
+    return Table(caption, list(table), list(zip(*table.values(), strict=True)))
 
 
 def _rankings(answers: Answers, figures: Figures) -> list[Block]:
@@ -167,17 +194,6 @@ def _ranking_tables(ranking: Ranking) -> list[Block]:
 def _overlap(shares: tuple[float, float] | None) -> str | None:
     """Share of a top that two arms have in common, and that by chance."""
     return f"{shares[0]:.0%} ({shares[1]:.0%})" if shares else None
-
-
-def _movers(caption: str, movers: Sequence[Mover]) -> Table:
-    return Table(
-        caption,
-        ("gene", "Ensembl ID", "mean rank", "place under delete", "place under hold"),
-        [
-            (m.gene, m.gene_id, f"{m.mean_rank:.0f}", m.place_under_whole, m.place_under_edit)
-            for m in movers
-        ],
-    )
 
 
 def _arms(answers: Answers) -> list[Block]:

@@ -100,9 +100,9 @@ def answer_links(
     if responses is None:
         return None
     recovered = {
-        source: scores
+        source: recovery
         for source in sorted(responses.of)
-        if (scores := _of_regulator(responses, source, targets.get(source, set()), seed))
+        if (recovery := _of_regulator(responses, source, targets.get(source, set()), seed))
     }
     if not recovered:
         return None
@@ -114,24 +114,24 @@ def answer_links(
             {
                 "gene": symbols[source],
                 "token": source,
-                "targets": recovery.targets,
+                "targets": number,
                 "score": score,
-                "auroc": recovery.enrichment.auroc,
-                "average_precision": recovery.enrichment.average_precision,
-                "null_auroc": float(recovery.enrichment.null_auroc.mean()),
-                "null_average_precision": float(recovery.enrichment.null_average_precision.mean()),
+                "auroc": part.auroc,
+                "average_precision": part.average_precision,
+                "null_auroc": float(part.null_auroc.mean()),
+                "null_average_precision": float(part.null_average_precision.mean()),
                 "under_others": under_others[source].get(score, np.nan),
-                "p": recovery.enrichment.p,
+                "p": part.p,
             }
-            for source, scores in recovered.items()
-            for score, recovery in scores.items()
+            for source, (number, scores) in recovered.items()
+            for score, part in scores.items()
         ]
     )
     table["q"] = table.groupby("score")["p"].transform(false_discovery_rates)
     enrichments: dict[str, list[Enrichment]] = {}
-    for scores in recovered.values():
-        for score, recovery in scores.items():
-            enrichments.setdefault(score, []).append(recovery.enrichment)
+    for _, scores in recovered.values():
+        for score, part in scores.items():
+            enrichments.setdefault(score, []).append(part)
     return LinksAnswer(
         name,
         len(recovered),
@@ -144,24 +144,16 @@ def answer_links(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Targets:
-    """Known targets of one regulator, as one score ranks them."""
-
-    targets: int
-    enrichment: Enrichment
-
-
 def _of_regulator(
     responses: Responses, source: int, targets: set[int], seed: int
-) -> dict[str, _Targets]:
-    """Arm or baseline → how it ranks the targets of a regulator; empty with too few of them."""
+) -> tuple[int, dict[str, Enrichment]] | None:
+    """Number of a regulator's targets, and how each arm or baseline ranks them; None of few."""
     response = responses.of[source]
     responding = response.counts > 0
     is_target = np.isin(responses.genes[responding], list(targets))
     number = int(is_target.sum())
     if not FEWEST_TARGETS <= number < len(is_target):
-        return {}
+        return None
     cells = response.counts[responding]
     ranks = response.ranks[responding] / cells
     draws = matched_draws(is_target, ranks, DRAWS, seed + source)
@@ -173,10 +165,7 @@ def _of_regulator(
     if coexpression is not None:
         scores[COEXPRESSION] = coexpression[responding]
     scores[DISTANCE] = -response.distances[responding] / cells
-    return {
-        score: _Targets(number, enrichment(values, is_target, draws))
-        for score, values in scores.items()
-    }
+    return number, {score: enrichment(values, is_target, draws) for score, values in scores.items()}
 
 
 def _under_others(responses: Responses, source: int, targets: set[int]) -> dict[str, float]:

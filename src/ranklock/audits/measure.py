@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from ranklock.arms import ARMS, KNOCK_OUT_ARMS, Role, decomposed_arm, edit_arm, role_of, whole_arm
 from ranklock.audits.responses import Responses
@@ -258,53 +257,35 @@ def _of_block(
     before = np.searchsorted(block.responder_ranks, block.gene_ranks)
     responding = block.responder_ranks != block.gene_ranks[:, None]
     edit = edit_arm(logs)
-    reference = None if edit is None else _Reference(logs[edit], responding)
+    effects = {
+        arm: [row[others] for row, others in zip(values, responding, strict=True)]
+        for arm, values in logs.items()
+    }
     parts = []
-    for arm, values in logs.items():
-        sides = contrast(values, before)
-        rows = zip(values, responding, before, strict=True)
-        part = pd.DataFrame(
-            {
-                "cell": block.cell,
-                "gene_id": ids[block.perturbations],
-                "arm": arm,
-                "before": before,
-                "responders": responding.sum(axis=1),
-                "superiority": sides.superiority,
-                "jump": sides.jump,
-                "change_point": sides.change_point,
-                "step": [_step(row[others], int(k)) for row, others, k in rows],
-                "agreement": np.nan,
-                "shared_top": np.nan,
-            }
-        )
-        if reference is not None and arm != edit:
-            part["agreement"], part["shared_top"] = reference.compared(values)
-        parts.append(part)
+    for arm, rows in effects.items():
+        sides = contrast(logs[arm], before)
+        # Of the edit itself with itself there is nothing to say.
+        pairs = [] if edit in (None, arm) else list(zip(rows, effects[edit], strict=True))
+        part = {
+            "cell": block.cell,
+            "gene_id": ids[block.perturbations],
+            "arm": arm,
+            "before": before,
+            "responders": responding.sum(axis=1),
+            "superiority": sides.superiority,
+            "jump": sides.jump,
+            "change_point": sides.change_point,
+            "step": [_step(row, int(k)) for row, k in zip(rows, before, strict=True)],
+            "agreement": [spearman(*pair) for pair in pairs] or np.nan,
+            "shared_top": [_shared_top(*pair) for pair in pairs] or np.nan,
+        }
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 
-class _Reference:
-    """Effects of the edit alone in a block, ranked once for all the arms compared with it."""
-
-    def __init__(self, logs: Array, responding: npt.NDArray[np.bool_]) -> None:
-        self._responding = responding
-        effects = self._rows(logs)
-        self._ranks = [stats.rankdata(row) for row in effects]
-        self._tops = [_top(row) for row in effects]
-
-    def compared(self, logs: Array) -> tuple[list[float], list[float]]:
-        """Spearman's correlation, and how many of the ten largest are the same."""
-        effects = self._rows(logs)
-        agreement = [spearman(row, ranks) for row, ranks in zip(effects, self._ranks, strict=True)]
-        shared = [
-            float(len(_top(row) & top)) if len(row) >= 2 * _TOP else np.nan
-            for row, top in zip(effects, self._tops, strict=True)
-        ]
-        return agreement, shared
-
-    def _rows(self, logs: Array) -> list[Array]:
-        return [row[responding] for row, responding in zip(logs, self._responding, strict=True)]
+def _shared_top(first: Array, second: Array) -> float:
+    """How many of the ten largest are the same; NaN with too few for that to say anything."""
+    return float(len(_top(first) & _top(second))) if len(first) >= 2 * _TOP else np.nan
 
 
 def _top(values: Array) -> set[int]:

@@ -19,8 +19,9 @@ def describe_sample(
     Parameters
     ----------
     sample
-        ``cells`` and ``cells_given``, and whatever else is known of it; ``unfinished`` and
-        ``other_kinds`` of a run that was there.
+        ``cells`` and ``cells_given``, and whatever else is known of it; ``unfinished``,
+        ``other_kinds``, ``chosen`` (how its genes were) and ``responders`` (how many were stored,
+        None for all) of a run that was there.
     measured, answers
         Of the audit.
 
@@ -66,6 +67,15 @@ def describe_sample(
         uncertain.append(
             f"The run also holds {', '.join(sample['other_kinds'])}, which was not audited: the "
             "questions are of knock-outs."
+        )
+    if sample.get("chosen"):
+        uncertain.append(
+            f"The genes of the run were {sample['chosen']}: the answers hold for genes like them."
+        )
+    if sample.get("responders"):
+        uncertain.append(
+            f"The run stored effects on {sample['responders']} genes alone, by which steps are "
+            "told."
         )
     rare = float((genes < 3).mean())
     if rare > 0:

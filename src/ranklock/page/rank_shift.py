@@ -55,20 +55,14 @@ class _Perturbation:
         return {"whole" if arm == today else arm: part for arm, part in parts.items()}
 
     @property
-    def genes_in_cell(self) -> int:
+    def size(self) -> int:
         """How many genes the cell has, as far as responders and perturbed genes tell."""
         return max(int(self.rows["responder_rank"].max()), *self.ranks, 0) + 1
 
-    @property
-    def is_whole_cell(self) -> bool:
-        """Whether no gene is missing among them."""
-        ranks = {*self.rows["responder_rank"].unique(), *self.ranks}
-        return len(ranks) == self.genes_in_cell
-
     def makes_way(self, ranks: npt.NDArray[np.int_]) -> npt.NDArray[np.bool_]:
         """Which responders the rank shift moves: those that it leaves at another rank."""
-        staying = np.setdiff1d(np.arange(self.genes_in_cell), self.ranks)
-        free = np.setdiff1d(np.arange(self.genes_in_cell + len(self.to_ranks)), self.to_ranks)
+        staying = np.setdiff1d(np.arange(self.size), self.ranks)
+        free = np.setdiff1d(np.arange(self.size + len(self.to_ranks)), self.to_ranks)
         moved = staying[staying != free[: len(staying)]]
         return np.isin(ranks, moved)
 
@@ -253,8 +247,8 @@ def _title(perturbation: _Perturbation) -> list[str]:
     where = f"rank {_listed(perturbation.ranks)}" if perturbation.ranks else "no rank"
     if kind.moves:
         where += f" → {_listed(perturbation.to_ranks)}"
-    if perturbation.is_whole_cell:
-        where += f" of {perturbation.genes_in_cell}"
+    if len({*rows["responder_rank"].unique(), *perturbation.ranks}) == perturbation.size:
+        where += f" of {perturbation.size}"
     title = [f"{gene} {kind.participle} {'in' if kind.moves else 'of'} cell {cell}: {where}"]
     decomposed = decomposed_arm(map(str, rows["arm"].unique()))
     if decomposed is None:
