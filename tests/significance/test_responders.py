@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,6 +8,7 @@ from scipy import stats
 
 import ranklock
 from ranklock.errors import InputError, OptionError, OutputError
+from ranklock.run.run import Run
 from ranklock.significance.text import describe_responders
 from tests import helpers
 
@@ -80,6 +82,16 @@ def test_cells_without_a_donor_are_no_donor(run):
     assert by_batch.manifest["cells"] == 4
     assert by_batch.table["n_cells"].max() == 4
     assert by_batch.statements["hold"][0] == "2 of 6 cells have no batch and are left out."
+
+
+def test_of_an_unfinished_run_it_is_said(run):
+    unfinished = Run(run.folder, replace(run.manifest, complete=False))
+    tested = ranklock.responders(unfinished, ["hold"], min_cells=3, progress=False)
+    (done, tasks) = run.progress()
+    sentence = f"The run is unfinished: {done} of {tasks} perturbations are there."
+    assert tested.statements["hold"][0] == sentence
+    statements = ranklock.shifts(unfinished, ["hold"], min_cells=3).manifest["statements"]
+    assert all(sentences[0] == sentence for sentences in statements.values())
 
 
 def test_the_runs_donor_is_the_default(cells, model, tested):

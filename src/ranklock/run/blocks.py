@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -47,22 +48,25 @@ def read_blocks(
             for table in run.store.batches(path, columns):
                 yield from _blocks_of(run, table, wanted, kind)
         return
-    where = _cells_of_files(run, columns)
+    groups = _groups_of_cells(run)
+    held: tuple[Path, int] | None = None  # cells that follow one another are mostly of one shard
     for cell in dict.fromkeys(str(name) for name in cells):
-        for path, group in where.get(cell, ()):
-            table = run.store.row_group(path, group, columns)
-            rows = pc.equal(table["cell"].cast(pa.string()), cell)
-            yield from _blocks_of(run, table.filter(rows), wanted, kind)
+        for group in groups.get(cell, ()):
+            if group != held:
+                held, table = group, run.store.row_group(*group, columns)
+                names = table["cell"].cast(pa.string()).to_numpy(zero_copy_only=False)
+                rows = pd.Series(0, names).groupby(level=0).indices
+            yield from _blocks_of(run, table.take(rows[cell]), wanted, kind)
 
 
-def _cells_of_files(run: Run, columns: Sequence[str]) -> dict[str, list[tuple[Path, int]]]:
+def _groups_of_cells(run: Run) -> dict[str, list[tuple[Path, int]]]:
     """Cell → files and row groups that hold something of it, in their order."""
-    where: dict[str, list[tuple[Path, int]]] = {}
+    groups: dict[str, list[tuple[Path, int]]] = {}
     for path in run.store.files(EFFECTS):
         for group, table in enumerate(run.store.batches(path, ["cell"])):
             for cell in pc.unique(table["cell"].cast(pa.string())).to_pylist():
-                where.setdefault(cell, []).append((path, group))
-    return where
+                groups.setdefault(cell, []).append((path, group))
+    return groups
 
 
 def _blocks_of(

@@ -59,3 +59,11 @@ def labelled(tests: Iterable[tuple[str, str]]) -> dict[str, tuple[str, str]]:
     pairs = list(tests)
     several = len({kind for kind, _ in pairs}) > 1
     return {f"{kind}, {arm}" if several else arm: (kind, arm) for kind, arm in pairs}
+
+
+def unfinished(run: Run) -> list[str]:
+    """A sentence about a run that is not whole yet."""
+    if run.complete:
+        return []
+    done, tasks = run.progress()
+    return [f"The run is unfinished: {done:,} of {tasks:,} perturbations are there."]

@@ -18,12 +18,18 @@ from ranklock.progress import progress as show_progress
 from ranklock.run.asked import ESTIMATE
 from ranklock.run.fields import GENES, TOGETHER
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import check_list, check_min_cells, labelled, tests_of
-from ranklock.significance.calibration import calibration_of, histogram_of
+from ranklock.significance.asked import (
+    check_list,
+    check_min_cells,
+    labelled,
+    tests_of,
+    unfinished,
+)
 from ranklock.significance.figures import calibration_figure, network_figure, volcano_figure
 from ranklock.significance.log_effects import LogEffects
 from ranklock.significance.matrices import anndata_of
-from ranklock.significance.pairs import Pairs, check_memory, gather
+from ranklock.significance.pair_tables import is_larger, tables_of
+from ranklock.significance.pairs import check_memory, gather
 from ranklock.significance.replicates import replicates_of, without_donor
 from ranklock.significance.results import (
     Section,
@@ -134,7 +140,7 @@ class Responders:
         table = self.table[self.table["arm"] == (arm or self.first_arm)]
         if kind is not None:
             table = table[table["kind"] == kind]
-        return table[_larger(table)]
+        return table[is_larger(table)]
 
     def anndata(self) -> AnnData:
         """Pairs as AnnData: obs = perturbations, var = responders.
@@ -178,11 +184,6 @@ class Responders:
             When it exists and may not be replaced, or cannot be written.
         """
         return write_tests(folder, [self.section()], overwrite=overwrite)
-
-
-def _larger(table: pd.DataFrame) -> pd.Series:
-    """Which pairs are significant and larger than expected."""
-    return (table["q"] <= FALSE_DISCOVERIES) & (table["specific"] > 0)
 
 
 def read_responders(folder: str | Path) -> Responders:
@@ -265,11 +266,12 @@ def responders(
             surface = fit_surface(effects)
             pairs = gather(effects, surface, rows, columns, min_cells=min_cells, seed=seed)
             statements[label] = (
-                without_donor(len(run.cells), replicates, donor)
+                unfinished(run)
+                + without_donor(len(run.cells), replicates, donor)
                 + statements_of(pairs, surface, donor=donor, min_cells=min_cells)
                 + [_CHOSEN_FOR_EFFECTS] * (asked.purpose == ESTIMATE)
             )
-            results.append(_tables(pairs, run, kind, arm, min_cells))
+            results.append(tables_of(pairs, run, kind, arm, min_cells))
             cells = {"cells": pairs.cells, "replicates": pairs.replicates}
             advance(1)
     table, of_genes, calibration, histograms = (
@@ -337,69 +339,3 @@ def _pairs_in(
         rows, columns = (c.index.to_numpy(np.int64) for c in (cells_with, cells_reading))
     check_memory(len(rows), len(columns))
     return rows, columns
-
-
-def _tables(
-    pairs: Pairs, run: Run, kind: str, arm: str, min_cells: int
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Table, genes, calibration and histograms of one kind and arm."""
-    table = _pair_table(pairs, run, min_cells)
-    tests = pd.DataFrame({"p": pairs.tested.p, "q": pairs.tested.q})
-    larger = int(_larger(table).sum())
-    calibration = pd.DataFrame([{**calibration_of(tests, pairs.swapped), "larger": larger}])
-    histogram = histogram_of(pairs.tested.p, pairs.swapped)
-    results = table, _gene_table(pairs, run), calibration, histogram
-    for result in results:
-        result.insert(0, "kind", kind)
-        result.insert(1, "arm", arm)
-    return results
-
-
-def _pair_table(pairs: Pairs, run: Run, min_cells: int) -> pd.DataFrame:
-    kept = np.flatnonzero(
-        (pairs.n_cells >= min_cells).ravel() & np.isfinite(pairs.specific.ravel())
-    )
-    row, column = np.unravel_index(kept, pairs.n_cells.shape)
-    genes = run.perturbations.loc[pairs.perturbations[row]]
-    readers = run.genes.loc[pairs.responders[column]]
-
-    def kept_of(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.asarray(matrix.ravel()[kept])
-
-    table = pd.DataFrame(
-        {
-            "gene": genes["gene"].astype(str).to_numpy(),
-            "responder": readers["symbol"].astype(str).to_numpy(),
-            "specific": kept_of(pairs.specific),
-            "standard_error": kept_of(pairs.tested.standard_error),
-            "t": kept_of(pairs.tested.t),
-            "p": kept_of(pairs.tested.p),
-            "q": kept_of(pairs.tested.q),
-            "effect": 10 ** kept_of(pairs.log_effect),
-            "n_cells": kept_of(pairs.n_cells),
-            "n_replicates": kept_of(pairs.n_replicates),
-            "gene_rank": pairs.gene_rank[row],
-            "responder_rank": pairs.responder_rank[column],
-            "under_noise_floor": kept_of(pairs.under_floor),
-            "gene_id": genes["gene_id"].astype(str).to_numpy(),
-            "responder_id": readers["gene_id"].astype(str).to_numpy(),
-        }
-    )
-    return table.sort_values(["p", "gene_id", "responder_id"], kind="stable", ignore_index=True)
-
-
-def _gene_table(pairs: Pairs, run: Run) -> pd.DataFrame:
-    """Potency of every perturbation and responsiveness of every responder, by gene."""
-    perturbed = run.perturbations.loc[pairs.perturbations, ["gene", "gene_id"]].assign(
-        rank=pairs.gene_rank, potency=pairs.potency
-    )
-    readers = run.genes.loc[pairs.responders].rename(columns={"symbol": "gene"})
-    readers = readers[["gene", "gene_id"]].assign(
-        rank=pairs.responder_rank, responsiveness=pairs.responsiveness
-    )
-    names = ["gene", "gene_id"]
-    perturbed[names], readers[names] = perturbed[names].astype(str), readers[names].astype(str)
-    genes = readers.merge(perturbed, how="outer", on=names, suffixes=("", "_perturbed"))
-    genes["rank"] = genes["rank"].fillna(genes.pop("rank_perturbed"))
-    measured = genes[["potency", "responsiveness"]].notna().any(axis=1)
-    return genes.loc[measured, [*names, "rank", "potency", "responsiveness"]]

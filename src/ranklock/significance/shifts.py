@@ -15,10 +15,9 @@ from ranklock.errors import InputError, OptionError
 from ranklock.genes.names import without_version
 from ranklock.run.asked import ESTIMATE
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import check_list, check_min_cells, labelled
+from ranklock.significance.asked import check_list, check_min_cells, labelled, unfinished
 from ranklock.significance.calibration import calibration_of
 from ranklock.significance.mixture import two_components
-from ranklock.significance.pairs import MOSTLY_UNDER
 from ranklock.significance.replicates import replicates_of, without_donor
 from ranklock.significance.results import (
     Section,
@@ -31,7 +30,7 @@ from ranklock.significance.shift_figure import shifts_figure
 from ranklock.significance.shift_files import SUFFIXES, shifts_of_file
 from ranklock.significance.shift_tables import GOAL, UNSIGNED, shifts_of_run
 from ranklock.significance.shift_tests import shifts_tested, with_specific
-from ranklock.statistics.replicates import FEWEST_REPLICATES
+from ranklock.significance.statements import statements_of_shifts
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
@@ -249,7 +248,7 @@ def shifts(
             )
         replicates = replicates_of(run.cells, donor, source)
         measured, notes = shifts_of_run(run, arms, replicates)
-        notes = without_donor(len(run.cells), replicates, donor) + notes
+        notes = unfinished(run) + without_donor(len(run.cells), replicates, donor) + notes
     gene_ids = measured["gene_id"]
     # Genes without an Ensembl ID are told apart by their names.
     measured = measured.assign(gene_id=gene_ids.fillna(measured["gene"]))
@@ -311,7 +310,7 @@ def _tested(
         table,
         specific.drop(columns=["scaled", "swapped"]),
         pd.DataFrame([calibration]),
-        _statements(specific, table, min_cells, separated),
+        statements_of_shifts(specific, table, min_cells, separated),
     )
 
 
@@ -326,37 +325,3 @@ def _null_ids(null: Sequence[str], measured: pd.DataFrame) -> frozenset[str]:
             f"None of the {len(null)} genes of the null ({null[0]}, ...) is perturbed here."
         )
     return keys
-
-
-def _statements(
-    shifts: pd.DataFrame, table: pd.DataFrame, min_cells: int, separated: bool
-) -> list[str]:
-    """What a reader must know before believing the table, a sentence each."""
-    statements = []
-    replicates = shifts["replicate"].nunique()
-    if replicates < FEWEST_REPLICATES:
-        statements.append(
-            f"Nothing is tested: there are {replicates} replicates, and a test needs "
-            f"{FEWEST_REPLICATES}."
-        )
-    in_cell = shifts.groupby("cell", observed=True).size()
-    if (in_cell < 2).all():
-        statements.append(
-            "One gene was perturbed in each cell, so its shift cannot be compared with that of "
-            "others at like ranks; perturb controls beside it (ranklock perturb --controls)."
-        )
-    elif in_cell.median() < 10:
-        statements.append(
-            f"A cell has {in_cell.median():.0f} perturbations (median): what is expected at a rank "
-            "rests on those few genes."
-        )
-    if table["under_noise_floor"].ge(MOSTLY_UNDER).all():
-        statements.append("All shifts are under the noise floor; nothing is tested.")
-    elif (table["n_cells"] < min_cells).all():
-        statements.append(f"No gene is in {min_cells} cells (--min-cells); nothing is tested.")
-    if not separated and table["impact"].notna().any():
-        statements.append(
-            "One component describes the perturbations as well as two (BIC): impact is no more "
-            "than a place in one distribution."
-        )
-    return statements

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from ranklock.significance.pairs import MOSTLY_UNDER, Pairs
 from ranklock.statistics.rank_surface import RankSurface
@@ -72,5 +73,49 @@ def statements_of(
         statements.append(
             f"No pair of genes has {FEWEST_REPLICATES} replicates whose effects differ; nothing "
             "is tested."
+        )
+    return statements
+
+
+def statements_of_shifts(
+    shifts: pd.DataFrame, table: pd.DataFrame, min_cells: int, separated: bool
+) -> list[str]:
+    """What a reader must know before believing a table of shifts, a sentence each.
+
+    Parameters
+    ----------
+    shifts, table
+        In cells and tested, from :mod:`ranklock.significance.shift_tests`.
+    min_cells
+        Genes that fewer cells have were not tested.
+    separated
+        Whether the data ask for two components.
+    """
+    statements = []
+    replicates = shifts["replicate"].nunique()
+    if replicates < FEWEST_REPLICATES:
+        statements.append(
+            f"Nothing is tested: there are {replicates} replicates, and a test needs "
+            f"{FEWEST_REPLICATES}."
+        )
+    in_cell = shifts.groupby("cell", observed=True).size()
+    if (in_cell < 2).all():
+        statements.append(
+            "One gene was perturbed in each cell, so its shift cannot be compared with that of "
+            "others at like ranks; perturb controls beside it (ranklock perturb --controls)."
+        )
+    elif in_cell.median() < 10:
+        statements.append(
+            f"A cell has {in_cell.median():.0f} perturbations (median): what is expected at a rank "
+            "rests on those few genes."
+        )
+    if table["under_noise_floor"].ge(MOSTLY_UNDER).all():
+        statements.append("All shifts are under the noise floor; nothing is tested.")
+    elif (table["n_cells"] < min_cells).all():
+        statements.append(f"No gene is in {min_cells} cells (--min-cells); nothing is tested.")
+    if not separated and table["impact"].notna().any():
+        statements.append(
+            "One component describes the perturbations as well as two (BIC): impact is no more "
+            "than a place in one distribution."
         )
     return statements
