@@ -19,12 +19,12 @@ def table_of(cells, genes=12, seed=0, drop=0.3):
     draw = np.random.default_rng(seed)
     parts = []
     for cell in range(cells):
-        here = np.flatnonzero(draw.random(genes) > drop)
-        n = len(here)
+        present = np.flatnonzero(draw.random(genes) > drop)
+        n = len(present)
         parts.append(
             pd.DataFrame(
                 {
-                    "cell": cell, "token": draw.permutation(here) + 5, "gene_rank": np.arange(n),
+                    "cell": cell, "token": draw.permutation(present) + 5, "gene_rank": np.arange(n),
                     "estimate": draw.normal(size=n), "gross": draw.random(n) + 1,
                     "peak": draw.random(n) * 0.5, "dominance": draw.random(n) * 0.5,
                     "agreement": 0.95 + 0.04 * draw.random(),
@@ -41,12 +41,12 @@ def parts_of(table, rows):
 @given(seed=st.integers(0, 1000), rows=st.integers(1, 9))
 def test_means_do_not_depend_on_the_parts(seed, rows):
     table = table_of(8, seed=seed)
-    found = gene_means(parts_of(table, rows))
+    means = gene_means(parts_of(table, rows))
     by = table.groupby("token")
-    np.testing.assert_allclose(found["estimate"], by["estimate"].mean())
-    np.testing.assert_allclose(found["deviation"], by["estimate"].std())
-    np.testing.assert_array_equal(found["peak"], by["peak"].max())
-    np.testing.assert_array_equal(found["n_cells"], by.size())
+    np.testing.assert_allclose(means["estimate"], by["estimate"].mean())
+    np.testing.assert_allclose(means["deviation"], by["estimate"].std())
+    np.testing.assert_array_equal(means["peak"], by["peak"].max())
+    np.testing.assert_array_equal(means["n_cells"], by.size())
 
 
 def means_of(estimates, **columns):
@@ -102,18 +102,18 @@ def test_cells_are_a_sample_that_does_not_depend_on_parts_or_order(rows, seed):
     table = table_of(8, seed=seed)
     order = order_of_cells([f"cell{i}" for i in range(8)], 0)
     genes = table["token"].unique()[:5]
-    found = choose_pairs(parts_of(table, rows), genes, order, 3)
-    assert set(found["token"]) == set(genes)
-    for token, mine in found.groupby("token"):
+    pairs = choose_pairs(parts_of(table, rows), genes, order, 3)
+    assert set(pairs["token"]) == set(genes)
+    for token, chosen in pairs.groupby("token"):
         having = table.loc[table["token"] == token, "cell"].to_numpy()
         expected = having[np.argsort(order[having])][:3]
-        assert set(mine["cell"]) == set(expected)
-    assert found["sampled"].all()
+        assert set(chosen["cell"]) == set(expected)
+    assert pairs["sampled"].all()
     # The same cells in another order: the same are taken, by name.
     flipped = table.assign(cell=7 - table["cell"]).sort_values("cell", kind="stable")
-    other = choose_pairs([flipped], genes, order[::-1], 3)
-    pairs = set(zip(found["cell"], found["token"], strict=True))
-    assert pairs == set(zip(7 - other["cell"], other["token"], strict=True))
+    turned = choose_pairs([flipped], genes, order[::-1], 3)
+    given = set(zip(pairs["cell"], pairs["token"], strict=True))
+    assert given == set(zip(7 - turned["cell"], turned["token"], strict=True))
 
 
 def test_cells_in_doubt_are_looked_at_beside_the_sample():
@@ -122,7 +122,7 @@ def test_cells_in_doubt_are_looked_at_beside_the_sample():
     last = int(np.argmax(order))
     table.loc[table["cell"] == last, "agreement"] = 0.5
     genes = table.loc[table["cell"] == last, "token"].unique()
-    found = choose_pairs([table], genes, order, 2)
-    mine = found[found["cell"] == last]
-    assert set(mine["token"]) == set(genes)
-    assert not mine["sampled"].all()
+    pairs = choose_pairs([table], genes, order, 2)
+    rows = pairs[pairs["cell"] == last]
+    assert set(rows["token"]) == set(genes)
+    assert not rows["sampled"].all()

@@ -22,6 +22,17 @@ ALL = {"verify": 60, "recheck": 0, "verify_cells": 100, "min_cells": 1}
 FLOOD = 20  # token of a gene that washes over every other one
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Figures take most of the time of small estimates; tests/estimates/test_figure.py draws."""
+
+    def write_nothing(figure, path):
+        path.write_bytes(b"")
+
+    monkeypatch.setattr("ranklock.estimates.write.draw", write_nothing)
+    monkeypatch.setattr("ranklock.page.style.draw", write_nothing)
+
+
 @pytest.fixture(scope="module")
 def smooth(tmp_path_factory):
     """A checkpoint in which what moves is small, so that the first order holds."""

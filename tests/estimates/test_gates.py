@@ -77,8 +77,8 @@ def test_open_gates_are_the_baseline_and_a_closed_one_is_hold(double):
         held = pack([without(cell, rank, vocabulary)], double.device)
         embedded = double.embed(held.tokens, held.positions)
         expected = run_layers(double, embedded, held.stretches, double.layers)
-        others = [rest for rest in range(30) if rest != rank]
-        torch.testing.assert_close(gated(double, packed, 3, [closed])[others], expected)
+        kept = [gene for gene in range(30) if gene != rank]
+        torch.testing.assert_close(gated(double, packed, 3, [closed])[kept], expected)
 
 
 @pytest.mark.parametrize("read", [None, [4]])
@@ -115,14 +115,14 @@ def test_removal_is_exact_where_attention_is_all_there_is_in_between(double):
     direction = torch.randn((1, 20, 16), dtype=torch.float64,
                             generator=torch.Generator().manual_seed(1))  # fmt: skip
     for rank in range(20):
-        others = [rest for rest in range(20) if rest != rank]
+        kept = [gene for gene in range(20) if gene != rank]
         direction_of_others = direction.clone()
         direction_of_others[:, rank] = 0
         sums = sensitivities(shallow, packed, 1, lambda s, d=direction_of_others: d)[0]
         held = pack([without(cell, rank, vocabulary)], shallow.device)
         embedded = shallow.embed(held.tokens, held.positions)
         after = run_layers(shallow, embedded, held.stretches, shallow.layers)
-        moved = (direction[0, others] * (after - plain[others])).sum().item()
+        moved = (direction[0, kept] * (after - plain[kept])).sum().item()
         assert sums.removal[0, rank] == pytest.approx(moved, rel=1e-2)
 
 

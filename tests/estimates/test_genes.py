@@ -29,13 +29,13 @@ def test_what_is_measured_in_some_cells_takes_the_bias_off_all():
     apart, within = [], []
     for seed in range(20):
         table, pairs = simulated(seed)
-        found = mended(*2 * [gene_means([table])], pairs)
+        genes = mended(*2 * [gene_means([table])], pairs)
         truth = table.groupby("token")["exact"].mean()
-        error = (found["effect"] - truth)[:20]
+        error = (genes["effect"] - truth)[:20]
         apart.append(error)
-        within.append(np.abs(error) < 2 * found["standard_error"][:20])
-        np.testing.assert_allclose(found["effect"][20:], found["estimate"][20:])
-        assert (found["verified_in"] == [8] * 20 + [0] * 10).all()
+        within.append(np.abs(error) < 2 * genes["standard_error"][:20])
+        np.testing.assert_allclose(genes["effect"][20:], genes["estimate"][20:])
+        assert (genes["verified_in"] == [8] * 20 + [0] * 10).all()
     assert abs(np.mean(apart)) < 0.01
     # The standard error is of other cells' mean too, so it covers more than the error here.
     assert np.mean(within) > 0.9
@@ -43,10 +43,10 @@ def test_what_is_measured_in_some_cells_takes_the_bias_off_all():
 
 def test_measured_everywhere_it_is_the_mean():
     table, _ = simulated(0)
-    found = mended(*2 * [gene_means([table])], table)
+    genes = mended(*2 * [gene_means([table])], table)
     by = table.groupby("token")["exact"]
-    np.testing.assert_allclose(found["effect"], by.mean())
-    np.testing.assert_allclose(found["standard_error"], by.sem())
+    np.testing.assert_allclose(genes["effect"], by.mean())
+    np.testing.assert_allclose(genes["standard_error"], by.sem())
 
 
 def test_cells_that_were_measured_whole_bring_no_bias():
@@ -67,23 +67,23 @@ def test_cells_that_were_measured_whole_bring_no_bias():
         )  # fmt: skip
         drawn = draw.permutation(cells)[:40]
         pairs = table[table["cell"].isin(drawn)]
-        whole = table["cell"].isin(drawn) & bad
-        replaced = table.assign(estimate=table["estimate"].where(~whole, table["exact"]))
-        found = mended(gene_means([table]), gene_means([replaced]), pairs).loc[7]
-        apart.append(found["effect"] - exact.mean())
-        within.append(abs(apart[-1]) < 2 * found["standard_error"])
+        entire = table["cell"].isin(drawn) & bad
+        replaced = table.assign(estimate=table["estimate"].where(~entire, table["exact"]))
+        genes = mended(gene_means([table]), gene_means([replaced]), pairs).loc[7]
+        apart.append(genes["effect"] - exact.mean())
+        within.append(abs(apart[-1]) < 2 * genes["standard_error"])
     assert abs(np.mean(apart)) < 2.5 * np.std(apart) / 60**0.5
     assert np.mean(within) > 0.85  # of skewed differences among forty
 
 
 def test_a_gene_that_was_not_drawn_has_what_is_known_of_it():
     table, pairs = simulated(1)
-    whole = table["cell"] < 10
-    pairs = pd.concat([pairs, table[whole & (table["token"] >= 20)].assign(sampled=False)])
-    replaced = table.assign(estimate=table["estimate"].where(~whole, table["exact"]))
-    found = mended(gene_means([table]), gene_means([replaced]), pairs)
+    entire = table["cell"] < 10
+    pairs = pd.concat([pairs, table[entire & (table["token"] >= 20)].assign(sampled=False)])
+    replaced = table.assign(estimate=table["estimate"].where(~entire, table["exact"]))
+    genes = mended(gene_means([table]), gene_means([replaced]), pairs)
     expected = replaced.groupby("token")["estimate"].mean()
-    np.testing.assert_allclose(found["effect"][20:], expected[20:])
+    np.testing.assert_allclose(genes["effect"][20:], expected[20:])
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.5])
@@ -98,21 +98,23 @@ def test_the_error_holds_what_estimates_and_differences_have_in_common(factor):
             "under_noise_floor": False, "sampled": True,
         }
     )  # fmt: skip
-    found = mended(*2 * [gene_means([table])], table[:20]).loc[3]
-    assert found["standard_error"] == pytest.approx(exact.std(ddof=1) / 21**0.5, rel=0.1)
+    genes = mended(*2 * [gene_means([table])], table[:20]).loc[3]
+    assert genes["standard_error"] == pytest.approx(exact.std(ddof=1) / 21**0.5, rel=0.1)
 
 
 def test_cells_are_judged_by_what_was_measured_in_them():
     table, _ = simulated(3, cells=4)
     table.loc[table["cell"] == 1, "estimate"] *= 3
     table = table[(table["cell"] != 2) | (table["token"] < 4)]
-    found = judge_cells(table, 0)
-    assert found["bad"].tolist() == [False, True, False, False]
-    assert found["measured"].tolist() == [30, 30, 4, 30]
-    mine = table[table["cell"] == 0]
-    apart = np.linalg.norm(mine["exact"] - mine["estimate"]) / np.linalg.norm(mine["exact"])
-    assert found.loc[0, "error"] == pytest.approx(apart)
-    assert np.isnan(found.loc[2, "error"])
+    checks = judge_cells(table, 0)
+    assert checks["bad"].tolist() == [False, True, False, False]
+    assert checks["measured"].tolist() == [30, 30, 4, 30]
+    of_first = table[table["cell"] == 0]
+    apart = np.linalg.norm(of_first["exact"] - of_first["estimate"]) / np.linalg.norm(
+        of_first["exact"]
+    )
+    assert checks.loc[0, "error"] == pytest.approx(apart)
+    assert np.isnan(checks.loc[2, "error"])
 
 
 def test_mean_effects_are_judged_by_factors():
@@ -125,9 +127,9 @@ def test_mean_effects_are_judged_by_factors():
             "under_noise_floor": False,
         }
     )  # fmt: skip
-    found = judge_cells(table, 32)
-    np.testing.assert_allclose(found["error"], np.log([1.3, 3.0]))
-    assert found["bad"].tolist() == [False, True]
+    checks = judge_cells(table, 32)
+    np.testing.assert_allclose(checks["error"], np.log([1.3, 3.0]))
+    assert checks["bad"].tolist() == [False, True]
     assert not judge_cells(table, 2)["bad"].any()  # two signs scatter as much
 
 

@@ -208,7 +208,7 @@ def _effects(
     responds = np.ones(len(genes), bool)
     if question.responders is not None:
         responds = np.isin(tokens, question.responders)
-    others = responds.sum() - responds  # of each knock-out, which is none of its own responders
+    responding = responds.sum() - responds  # of each knock-out, which is none of its own responders
     if not responds.any():
         nothing = np.full(len(genes), np.nan)
         return CellEstimates(nothing, nothing, nothing, nothing, nothing)
@@ -227,7 +227,7 @@ def _effects(
         squares += np.stack([(part[:, genes] ** 2).sum(0) for part in parts])
         peak, dominance = sums.peak[genes], sums.dominance[genes]
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = np.where(others > 0, squares / question.probes / others, np.nan)
+        means = np.where(responding > 0, squares / question.probes / responding, np.nan)
     estimate, derivative, gross = means
     return CellEstimates(estimate, derivative, gross, peak, dominance)
 

@@ -79,26 +79,26 @@ def choose_genes(
     eligible = means[means["n_cells"] >= min_cells]
     by_size = eligible["estimate"].abs().sort_values(ascending=False, kind="stable")
     largest = by_size.index[:verify]
-    rest = eligible.drop(largest)
-    suspects = _suspects(eligible, rest, verify)
+    unchosen = eligible.drop(largest)
+    suspects = _suspects(eligible, unchosen, verify)
     suspicious = suspects[: -(-verify // 2)]
-    remainder = rest.index.drop(suspicious).to_numpy()
+    remainder = unchosen.index.drop(suspicious).to_numpy()
     drawn = np.random.default_rng(seed).permutation(remainder)[:recheck]
     tokens = np.concatenate([largest, suspicious, np.sort(drawn)]).astype(int)
     reasons = np.repeat([LARGEST, SUSPICIOUS, RANDOM], [len(largest), len(suspicious), len(drawn)])
     return pd.Series(reasons, pd.Index(tokens, name="token"), dtype=object), len(suspects)
 
 
-def _suspects(eligible: pd.DataFrame, rest: pd.DataFrame, verify: int) -> list[int]:
+def _suspects(eligible: pd.DataFrame, unchosen: pd.DataFrame, verify: int) -> list[int]:
     """Suspicious genes, each once: the worst of every kind in turn."""
     gross = eligible["gross"].sort_values(ascending=False, kind="stable").index[:verify]
     marks = {
-        "dominance": rest["dominance"] >= DOMINANT,
-        "peak": rest["peak"] >= SATURATED,
-        "gross": pd.Series(rest.index.isin(gross), rest.index),
+        "dominance": unchosen["dominance"] >= DOMINANT,
+        "peak": unchosen["peak"] >= SATURATED,
+        "gross": pd.Series(unchosen.index.isin(gross), unchosen.index),
     }
     kinds = [
-        rest[mark].sort_values(name, ascending=False, kind="stable").index.tolist()
+        unchosen[mark].sort_values(name, ascending=False, kind="stable").index.tolist()
         for name, mark in marks.items()
     ]
     in_turn = (token for worst in zip_longest(*kinds) for token in worst if token is not None)

@@ -151,7 +151,7 @@ def missed(
     known = known[(known["gross"] > 0) & known["chosen"].isin([LARGEST, RANDOM])]
     ranked = genes[genes["ranked"]]
     measured = (ranked["chosen"] != "") | (ranked["verified_in"] >= ranked["n_cells"])
-    rest = ranked[~measured & (ranked["gross"] > 0)]
+    unmeasured = ranked[~measured & (ranked["gross"] > 0)]
     of_measured = ranked[measured].dropna(subset="effect")
     sampled = known[known["chosen"] == RANDOM]
     if len(sampled) < FEWEST_CHECKED:  # of what was not taken, nothing is known
@@ -162,7 +162,7 @@ def missed(
             top,
             of_measured["effect"].to_numpy(float),
             of_measured["measurement_error"].fillna(0.0).to_numpy(float),
-            _approximated(rest),
+            _approximated(unmeasured),
             _approximated(known),
             known["exact"],
             seed,

@@ -252,7 +252,8 @@ class Manifest:
             raise ValueError(f"version {content['version']}")
         names = {field.name for field in fields(cls)}
         known = {name: value for name, value in content.items() if name in names}
-        return _converter.structure(known, cls)
+        manifest: Manifest = _converter.structure(known, cls)
+        return manifest
 
 
 def _plain(number: float) -> float | None:

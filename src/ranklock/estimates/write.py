@@ -115,10 +115,10 @@ def _statements(plan: EstimatesPlan, results: Results) -> list[str]:
     if asked.unknown:
         statements.append(f"No genes of the vocabulary, left out: {', '.join(asked.unknown)}.")
     if bad:
-        rest = "" if fell_back == bad else f"; {bad - fell_back} were not (--fallback-cells)"
+        unmeasured = "" if fell_back == bad else f"; {bad - fell_back} were not (--fallback-cells)"
         statements.append(
             f"In {bad} of {judged} cells that were judged the estimates are bad (see error in "
-            f"{CHECKS}); {fell_back} of these were measured whole{rest}."
+            f"{CHECKS}); {fell_back} of these were measured whole{unmeasured}."
         )
     if not judged:
         statements.append("No cell has enough exact effects to judge its estimates (--verify).")
