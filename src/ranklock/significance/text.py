@@ -19,6 +19,7 @@ from ranklock.significance.shifts import NAME as SHIFTS
 from ranklock.significance.shifts import Shifts, read_shifts
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
+_NAMED = 4  # tests that a note names, at most
 _EACH_A_REPLICATE = (
     "note: each cell counts as a replicate; where cells come from several donors, name their "
     "column with --donor."
@@ -182,8 +183,8 @@ def _notes(statements: Mapping[str, Sequence[str]], tests: int, donor: str | Non
     for label, sentences in statements.items():
         for sentence in sentences:
             labels.setdefault(sentence, []).append(label)
-    lines = [
-        f"note: {sentence}" + (f" ({'; '.join(about)})" if len(about) < tests else "")
-        for sentence, about in labels.items()
-    ]
+    lines = []
+    for sentence, about in labels.items():
+        named = "; ".join(about) if len(about) <= _NAMED else f"of {len(about)} of {tests} tests"
+        lines.append(f"note: {sentence}" + (f" ({named})" if len(about) < tests else ""))
     return lines + [_EACH_A_REPLICATE] * (donor is None)
