@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import ranklock
-from ranklock.errors import InputError, OptionError, OutputError
+from ranklock.errors import InputError, OptionError, OutputError, RanklockWarning
 from ranklock.genes.network import Network
 from tests import helpers
 
@@ -50,26 +50,47 @@ def test_two_runs_give_the_same_files(model, vocabulary, tmp_path):
     assert not other.table("knockouts").equals(one.table("knockouts"))
 
 
+CODE = """
+import ranklock
+from tests import helpers
+cells = helpers.cells_of([60] * 12, helpers.vocabulary(60))
+model = ranklock.load_model({model!r}, device="cpu")
+ranklock.audit(cells, model, {out!r}, budget={budget!r}, progress=False)
+"""
+
+
+def started(**values):
+    """Another process that audits the same cells."""
+    code = CODE.format(**{name: str(value) for name, value in values.items()})
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE
+    )
+
+
 def test_a_killed_audit_goes_on_and_ends_the_same(tmp_path, tiny_checkpoint, model, vocabulary):
     cells = helpers.cells_of([60] * 12, vocabulary)
     whole = audit(cells, model, tmp_path / "whole", budget=2400)
-    code = (
-        "import ranklock\nfrom tests import helpers\n"
-        "cells = helpers.cells_of([60] * 12, helpers.vocabulary(60))\n"
-        f"model = ranklock.load_model({str(tiny_checkpoint)!r}, device='cpu')\n"
-        f"ranklock.audit(cells, model, {str(tmp_path / 'killed')!r}, budget=2400, progress=False)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=helpers.SHARED.parent / "main"
-        if (helpers.SHARED.parent / "main").is_dir() else Path(__file__).parents[2],
-    )  # fmt: skip
+    process = started(model=tiny_checkpoint, out=tmp_path / "killed", budget=2400)
     parts = tmp_path / "killed" / "run" / ".shards"
     while process.poll() is None and not list(parts.glob("shifts-*")):
         time.sleep(0.005)
     process.kill()
-    process.wait()
+    process.communicate()
     again = audit(cells, model, tmp_path / "killed", budget=2400)
     assert digests(again.folder) == digests(whole.folder)
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_audit(tmp_path, tiny_checkpoint):
+    # A time is as many knock-outs as the machine is fast just then: they agree on one sample.
+    options = {"model": tiny_checkpoint, "out": tmp_path / "out", "budget": "3s"}
+    processes = [started(**options) for _ in range(2)]
+    errors = [process.communicate()[1].decode() for process in processes]
+    ended = [process.returncode == 0 for process in processes]
+    assert any(ended)
+    for fine, error in zip(ended, errors, strict=True):
+        assert fine or "Another process is at work" in error
+    assert ranklock.read_audit(tmp_path / "out").run.complete
 
 
 def test_another_audit_is_not_mixed_in(model, vocabulary, tmp_path):
@@ -249,6 +270,25 @@ def test_several_start_states_and_alternatives(model, vocabulary, tmp_path):
     other = ranklock.States("state", ("a", "b"), "goal", ("d",))
     with pytest.raises(OutputError, match="other values of states"):
         audit(cells, model, tmp_path / "out", states=other)
+
+
+def test_each_cell_goes_towards_the_goal_of_its_own_donor(model, vocabulary, tmp_path):
+    cells = helpers.cells_of([40, 30, 50, 45, 30, 35], vocabulary)
+    cells.obs["state"] = ["a", "a", "b", "b", "b", "a"]
+    cells.obs["donor"] = ["x", "y", "x", "y", "y", "z"]
+    states = ranklock.States("state", ("a",), "b", within="donor")
+    with pytest.warns(RanklockWarning, match="z "):
+        found = audit(cells, model, tmp_path / "out", states=states)
+    table = found.table("knockouts")
+    assert set(table["cell"]) == {"cell0", "cell1"}
+    for number, donor in enumerate("xy"):
+        rows = [i for i in range(6) if cells.obs["donor"].iloc[i] == donor]
+        alone = ranklock.States("state", ("a",), "b")
+        single = audit(cells[rows], model, tmp_path / donor, states=alone, budget=1000)
+        same = table[table["cell"] == f"cell{number}"].merge(
+            single.table("knockouts"), on=["cell", "gene_id", "arm"], how="left"
+        )
+        np.testing.assert_allclose(same["towards_goal_x"], same["towards_goal_y"], atol=2e-6)
 
 
 def test_cells_of_a_state_are_paid_from_the_budget(model, vocabulary, tmp_path):

@@ -25,6 +25,8 @@ BINS = 48
 _TOP = 10
 _SMALLEST = 1e-18  # cosine distance that stands for none, where the noise floor is exactly zero
 _KEY = ["cell", "gene_id", "arm"]
+# Columns of shifts that say nothing of knock-outs of single genes.
+_SAME_FOR_ALL = ("kind", "gene_ranks", "to_rank", "to_ranks", "inserted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +80,15 @@ class Measurements:
     arms
         Names of the arms of knock-outs.
     table
-        One row a knock-out in a cell and arm: the columns of :attr:`Run.shifts`; ``task`` (number
-        of the knock-out in a cell); ``relative_rank``; ``by_rank`` (whether it was drawn to cover
-        the ranks, and not for the network). Where effects on genes were read, also ``before`` and
-        ``responders`` (how many genes respond before the rank, and in all), ``step`` (difference
-        of the medians of log10 effect after and before the rank), ``superiority``, ``jump`` and
-        ``change_point`` (see :func:`ranklock.statistics.change_point.contrast`), ``agreement`` and
-        ``shared_top`` (Spearman's correlation with the effects of the edit alone, and how many of
-        the ten largest are the same), and ``share_of_shift`` (the genes' pooled artefact share, of
-        the whole arm).
+        One row a knock-out in a cell and arm: the columns of :attr:`Run.shifts` but for those of
+        sets and moves; ``task`` (number of the knock-out in a cell); ``relative_rank``;
+        ``by_rank`` (whether it was drawn to cover the ranks, and not for the network). Where
+        effects on genes were read, also ``before`` and ``responders`` (how many genes respond
+        before the rank, and in all), ``step`` (difference of the medians of log10 effect after and
+        before the rank), ``superiority``, ``jump`` and ``change_point`` (see
+        :func:`ranklock.statistics.change_point.contrast`), ``agreement`` and ``shared_top``
+        (Spearman's correlation with the effects of the edit alone, and how many of the ten largest
+        are the same), and ``share_of_shift`` (the genes' pooled artefact share, of the whole arm).
     heat
         Arm → heat map.
     example
@@ -220,6 +222,7 @@ def _knockouts(run: Run, drawn: Mapping[str, Sequence[int]] | None) -> pd.DataFr
     table = run.shifts[run.shifts["kind"] == KNOCK_OUT.name].reset_index(drop=True)
     if table.empty:
         raise InputError(f"{run.folder} holds no knock-out yet; run its command again to go on.")
+    table = table.drop(columns=list(_SAME_FOR_ALL))
     table = table.astype({"cell": str, "gene": str, "gene_id": str, "arm": str, "gene_rank": int})
     table["task"] = table.groupby(["cell", "gene_id"], sort=False).ngroup()
     table["relative_rank"] = table["gene_rank"] / (table["genes_in_cell"] - 1).clip(lower=1)

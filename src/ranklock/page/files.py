@@ -68,14 +68,15 @@ def write_figures(figures: Mapping[str, Figure], folder: Path, formats: Sequence
     if not formats:
         return
     folder.mkdir(exist_ok=True)
-    for name, one in figures.items():
-        drawn = go.Figure(one.spec)
-        title = {"text": plain(one.title), "yref": "container", "y": 0.97, "yanchor": "top"}
-        drawn.update_layout(template="plotly_white", title=title, margin={"t": _TITLE})
+    for name, figure in figures.items():
+        plot = go.Figure(figure.spec)
+        title = {"text": plain(figure.title), "yref": "container", "y": 0.97, "yanchor": "top"}
+        plot.update_layout(template="plotly_white", title=title, margin={"t": _TITLE})
         for kind in formats:
             path = folder / f"{name}.{kind}"
             try:
-                image = drawn.to_image(kind, width=_WIDTH, height=one.height + _TITLE, scale=_SCALE)
+                height = figure.height + _TITLE
+                image = plot.to_image(kind, width=_WIDTH, height=height, scale=_SCALE)
             except Exception as error:  # whatever a browser does
                 raise OutputError(
                     f"{path} cannot be drawn ({type(error).__name__}: {error}); all else is there."
