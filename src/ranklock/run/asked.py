@@ -86,6 +86,11 @@ class Asked:
                 "Controls are perturbed beside genes that are named one by one (--gene); a run of "
                 "all genes has them in it."
             )
+        if self.controls and self.insert:
+            raise OptionError(
+                "Controls are genes at the nearest ranks, and a gene that a cell lacks has none: "
+                "leave out --controls or --insert."
+            )
         if self.together and not self.genes:
             raise OptionError("A set needs its genes (--gene, --genes); leave out --together.")
         if self.min_cells < 1:

@@ -91,6 +91,9 @@ def make_plan(
         ranks_of = _with_controls(tasks, cells, most, asked.controls)
     if ranks_of is None and asked.all_genes and asked.min_cells == 1:
         ranks_of = {int(row): range(min(len(cells.ranked[row]), most)) for row in rows}
+        lone = sum(len(ranks) < 2 - cells.special_frame for ranks in ranks_of.values())
+        if lone:
+            cells_left_out = [CellsLeftOut("", "", "", len(rows), {"have no other gene": lone})]
     if ranks_of is not None:
         named, tasks = _at_ranks(ranks_of, kinds, cells, most)
     tasks, cells_left_out = _readable(tasks, cells_left_out, cells, asked, responders)
@@ -247,21 +250,22 @@ def _warn(
             RanklockWarning,
             stacklevel=4,
         )
-    if not asked.all_genes:
-        for entry in cells_left_out[:5]:
-            named = f"{entry.gene} ({entry.kind}): of" if entry.gene else "Of"
-            warnings.warn(
-                f"{named} {entry.cells} cells, {entry.said}; they are left out.",
-                RanklockWarning,
-                stacklevel=4,
-            )
-        if len(cells_left_out) > 5:
-            warnings.warn(
-                f"{len(cells_left_out) - 5} more perturbations cannot be done in some cells; the "
-                "run's manifest says in how many, and why.",
-                RanklockWarning,
-                stacklevel=4,
-            )
+    # Where all genes were meant, that a cell lacks some is no news.
+    entries = [entry for entry in cells_left_out if not (asked.all_genes and entry.gene)]
+    for entry in entries[:5]:
+        named = f"{entry.gene} ({entry.kind}): of" if entry.gene else "Of"
+        warnings.warn(
+            f"{named} {entry.cells} cells, {entry.said}; they are left out.",
+            RanklockWarning,
+            stacklevel=4,
+        )
+    if len(entries) > 5:
+        warnings.warn(
+            f"{len(entries) - 5} more perturbations cannot be done in some cells; the run's "
+            "manifest says in how many, and why.",
+            RanklockWarning,
+            stacklevel=4,
+        )
     backfills = any(arm.backfill for of_kind in arms.values() for arm in of_kind)
     if backfills and not cells.complete:
         full = sum(len(cells.ranked[row]) == most for row in np.unique(tasks.cell))
