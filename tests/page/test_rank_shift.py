@@ -62,6 +62,12 @@ def test_zoom_limits_of_still_and_moving_arms():
     assert zoom_limit([np.zeros(3), np.full(9, 1e-9), np.full(9, 1.0)]) == pytest.approx(3.24e-9)
 
 
+def test_the_zoom_is_that_of_an_arm_without_a_step_wherever_the_gene_stands():
+    """Near the end of a cell few genes are shifted, and the medians of all arms are alike."""
+    near_the_end = np.r_[np.full(40, 1e-7), np.full(9, 0.05)]
+    assert zoom_limit([near_the_end, np.full(49, 2e-7)]) == pytest.approx(6.48e-7)
+
+
 @pytest.mark.parametrize(
     ("limit", "distance", "label"),
     [

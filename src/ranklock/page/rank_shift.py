@@ -162,10 +162,8 @@ def zoom_limit(distances: Sequence[Numbers]) -> float:
         For each arm, the cosine distance of each responder.
     """
     moving = [d[d > 0] for d in distances if (d > 0).any()]
-    if not moving:
-        return 1.0
-    least = min(moving, key=lambda d: float(np.median(d)))
-    return _room(max(float(np.quantile(least, 0.95)), 3 * float(np.median(least))))
+    limits = [max(float(np.quantile(d, 0.95)), 3 * float(np.median(d))) for d in moving]
+    return _room(min(limits)) if limits else 1.0
 
 
 def _room(largest: float) -> float:
