@@ -124,15 +124,8 @@ def _chosen(
                 responders[token] = responders.get(token, 0) + 1
     enough = counts >= max(min_cells, 1)
     if genes is not None:
-        named = (
-            run.perturbations[["gene", "gene_id"]].isin([str(gene) for gene in genes]).any(axis=1)
-        )
-        missing = set(map(str, genes)) - set(
-            run.perturbations.loc[named, ["gene", "gene_id"]].to_numpy().ravel()
-        )
-        if missing:
-            raise InputError(f"{run.folder} has no perturbation of {min(missing)}.")
-        enough &= named.to_numpy()
+        named = np.concatenate([run.perturbations_named(str(gene)) for gene in genes])
+        enough &= np.isin(np.arange(len(enough)), named)
     rows = np.flatnonzero(enough)
     columns = np.array(sorted(t for t, n in responders.items() if n >= min_cells), np.int64)
     if not len(rows) or not len(columns):

@@ -22,6 +22,7 @@ from ranklock.effects import NoiseFloor
 from ranklock.errors import InputError, OptionError, OutputError
 from ranklock.run import fields as f
 from ranklock.run.files import write_whole
+from ranklock.run.lookup import rows_named
 from ranklock.run.manifest import KIND, Manifest
 from ranklock.run.store import SHIFTS, Store
 from ranklock.run.work import read_work
@@ -182,10 +183,17 @@ class Run:
         InputError
             When the run has no such gene.
         """
-        named = (self.genes["gene_id"] == gene) | (self.genes["symbol"] == gene)
-        if not named.any():
-            raise InputError(f"There is no gene {gene} in {self.folder}.")
-        return int(self.genes.index[named][0])
+        return int(self.genes.index[rows_named(self.genes, gene, "symbol", self.folder)][0])
+
+    def perturbations_named(self, gene: str) -> npt.NDArray[np.int64]:
+        """Indices of a gene's perturbations, or of a set's; by symbols or Ensembl IDs.
+
+        Raises
+        ------
+        InputError
+            When the run has none.
+        """
+        return np.flatnonzero(rows_named(self.perturbations, gene, "gene", self.folder))
 
     def row_of(self, cell: str) -> int:
         """Row of a cell among the run's."""
@@ -370,7 +378,8 @@ class Run:
         rows = self.shifts
         if gene is None:
             gene = str(rows["gene"].iloc[0])
-        rows = rows[(rows["gene"] == gene) | (rows["gene_id"] == gene)]
+        perturbed = self.perturbations.loc[self.perturbations_named(gene), "gene_id"]
+        rows = rows[rows["gene_id"].isin(perturbed)]
         if cell is not None:
             rows = rows[rows["cell"] == str(cell)]
         if rows.empty:

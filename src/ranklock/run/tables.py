@@ -37,8 +37,10 @@ def effect_table(run: Run, gene: str | None = None, cell: str | None = None) -> 
     """
     run.check_reads(f.GENES)
     shifts = run.shifts
+    wanted = np.ones(len(run.perturbations), bool)
     if gene is not None:
-        shifts = shifts[(shifts["gene"] == gene) | (shifts["gene_id"] == gene)]
+        wanted = np.isin(np.arange(len(wanted)), run.perturbations_named(gene))
+        shifts = shifts[shifts["gene_id"].isin(run.perturbations.loc[wanted, "gene_id"])]
     if cell is not None:
         shifts = shifts[shifts["cell"] == cell]
     responders = len(run.manifest.asked.responders)
@@ -51,10 +53,6 @@ def effect_table(run: Run, gene: str | None = None, cell: str | None = None) -> 
             f"{_MOST_ROWS:,}); take effects(average=True), blocks(), or a part "
             "(effects_table(gene, cell))."
         )
-    table = run.perturbations
-    wanted = np.ones(len(table), bool)
-    if gene is not None:
-        wanted = ((table["gene"] == gene) | (table["gene_id"] == gene)).to_numpy()
     cells = None if gene is None and cell is None else list(dict.fromkeys(shifts["cell"]))
     parts = [
         _rows_of(run, block, arm, wanted[block.perturbations])

@@ -183,7 +183,8 @@ def _check(
             "with --out."
         )
     written = manifest.get("identity", {})
-    differing = [what for what in identity if written.get(what) != identity[what]]
+    known = {**identity, **written}
+    differing = [what for what in known if written.get(what) != identity.get(what)]
     if not differing and not (overwrite and manifest.get("complete")):
         return
     if not overwrite:
