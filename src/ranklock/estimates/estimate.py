@@ -151,7 +151,7 @@ def estimate(
         cells, model, goal=goal, classifier=classifier, potency=potency, gene_set=gene_set,
         responder=responder, verify=verify, recheck=recheck, verify_cells=verify_cells,
         fallback_cells=fallback_cells, probes=probes, arms=arms, donor=donor, min_cells=min_cells,
-        layer=layer, precision=precision, seed=seed,
+        layer=layer, precision=precision, seed=seed, progress=progress,
     )  # fmt: skip
     identity, measuring = identity_of(plan), json.loads(json.dumps(measuring_of(plan)))
     plan.check_disk(folder, already=bytes_in(folder / FOLDER))

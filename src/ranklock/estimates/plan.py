@@ -235,6 +235,7 @@ def plan_estimates(
     layer: int | None = None,
     precision: str = "float32",
     seed: int = 0,
+    progress: bool = False,
 ) -> EstimatesPlan:
     """Plan estimates, and find out what does not fit, the goal's embedding included.
 
@@ -304,7 +305,9 @@ def plan_estimates(
     plan.check_memory()
     if goal is None:
         return plan
-    states = embed_states(goal, cells, model, depth, precision=precision, members=members)
+    states = embed_states(
+        goal, cells, model, depth, precision=precision, members=members, progress=progress
+    )
     return replace(plan, states=states)
 
 
