@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranklock.run.metadata import add_metadata, writable
+from ranklock.run.metadata import add_metadata, writable, spreadsheet_safe
 
 COLUMNS = {
     "category": pd.Categorical(["a", "b", None], categories=["b", "a", "unused"], ordered=True),
@@ -79,3 +79,18 @@ def test_any_objects_can_be_written(tmp_path_factory, values):
     obs = add_metadata(results(), column)
     again = written_and_read(obs, tmp_path_factory.mktemp("h") / "a.h5ad")
     assert len(again) == 3
+
+
+def test_no_text_runs_in_a_spreadsheet():
+    table = pd.DataFrame(
+        {
+            "cell": pd.Categorical(["=1+1", "-3", "cell"]),
+            "gene": ["@SUM(A1)", "\tx", None],
+            "number": [-1.0, 2.0, 3.0],
+        }
+    )
+    safe = spreadsheet_safe(table)
+    assert safe["cell"].astype(str).tolist() == ["'=1+1", "-3", "cell"]
+    assert safe["gene"].tolist()[:2] == ["'@SUM(A1)", "'\tx"]
+    assert safe["number"].tolist() == table["number"].tolist()
+    assert table["gene"].tolist()[0] == "@SUM(A1)"

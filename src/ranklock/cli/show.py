@@ -70,13 +70,15 @@ def show(
             typer.echo(text)
             return
         from ranklock.run.files import write_whole
+        from ranklock.run.metadata import spreadsheet_safe
         from ranklock.run.run import read_run
         from ranklock.run.text import describe_gene, describe_run
 
         run = read_run(folder)
         if csv is not None:
             table = run.shifts if gene is None else run.effects_table(gene)
-            write = table.to_parquet if csv.suffix == ".parquet" else table.to_csv
+            parquet = csv.suffix == ".parquet"
+            write = table.to_parquet if parquet else spreadsheet_safe(table).to_csv
             write_whole(csv, partial(write, index=False))
         if h5ad is not None:
             genes = None if gene is None else [gene]

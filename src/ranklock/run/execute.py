@@ -30,7 +30,7 @@ from ranklock.run.manifest import (
     Provenance,
     StatesUsed,
 )
-from ranklock.run.metadata import add_metadata
+from ranklock.run.metadata import add_metadata, spreadsheet_safe
 from ranklock.run.noise import measure_noise
 from ranklock.run.plan import Plan
 from ranklock.run.run import (

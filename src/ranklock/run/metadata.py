@@ -66,3 +66,37 @@ def _free_name(name: str, taken: Collection[str]) -> str:
     while name in taken or name in _RESERVED:
         name = f"cell_{name}"
     return name
+
+
+def spreadsheet_safe(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose texts no spreadsheet takes for formulas.
+
+    Parameters
+    ----------
+    table
+        Any table.
+
+    Returns
+    -------
+    The same, with an apostrophe before texts that begin with ``=``, ``+``, ``-``, ``@``, a tab or a
+    line break and are no numbers.
+    """
+    safe = table.copy(deep=False)
+    for name, column in table.items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            texts = [_safe(text) for text in column.cat.categories]
+            if len(set(texts)) == len(texts):
+                safe[name] = column.cat.rename_categories(texts)
+        elif column.dtype == object or pd.api.types.is_string_dtype(column.dtype):
+            safe[name] = column.map(_safe)
+    return safe
+
+
+def _safe(text: Any) -> Any:
+    if not isinstance(text, str) or not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
