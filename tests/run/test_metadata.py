@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranklock.run.metadata import add_metadata, writable, spreadsheet_safe
+from ranklock.run.metadata import add_metadata, spreadsheet_safe, writable
 
 COLUMNS = {
     "category": pd.Categorical(["a", "b", None], categories=["b", "a", "unused"], ordered=True),

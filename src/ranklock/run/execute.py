@@ -142,7 +142,9 @@ def _set_up(work: WorkFolder, plan: Plan, states_asked: StatesAsked | None) -> N
         name: table.to_parquet(write_page_checksum=True) for name, table in _tables(plan).items()
     }
     if plan.genes_left_out:
-        contents[LEFT_OUT] = _left_out(plan.genes_left_out).to_csv(index=False).encode()
+        contents[LEFT_OUT] = (
+            spreadsheet_safe(_left_out(plan.genes_left_out)).to_csv(index=False).encode()
+        )
     begun = work.manifest is not None
     if not begun:  # a kill may have come while another run was taken away
         for name in {LEFT_OUT, STATES, *FIGURES} - set(contents):
