@@ -318,11 +318,12 @@ class Plan:
         disk = "" if folder is None else f" of {size(free_disk(folder))} free"
         done = " and ".join(kind.name for kind in self.kinds)
         layers = "1 layer" if self.depth == 1 else f"{self.depth} layers"
+        shards = "1 shard" if self.shards == 1 else f"{self.shards:,} shards"
         lines = [
             f"Plan: {len(self.tasks):,} tasks ({done}) in {len(self.cells_used):,} cells, arms "
             f"{', '.join(self.arm_names)}: {self.forwards:,} forwards of {layers}",
             f"Work: {count(self.flop)}FLOP in {self.asked.precision} on {self.model.device}, "
-            f"{self.shards:,} shards; memory: about {size(self.memory)} of {size(free)} free; "
+            f"{shards}; memory: about {size(self.memory)} of {size(free)} free; "
             f"disk: about {size(self.disk)}" + disk,
         ]
         if rate is not None:
