@@ -6,7 +6,6 @@ these; cells that are found to be estimated badly, measured whole; one table ove
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +21,11 @@ from ranklock.estimates.folder import (
     OWN,
     forget_measurements,
     identity_of,
-    measuring_of,
+    measured_of,
     refuse_foreign,
     set_up,
 )
-from ranklock.estimates.manifest import KIND
+from ranklock.estimates.manifest import KIND, Measuring
 from ranklock.estimates.parts import FOLDER, Parts
 from ranklock.estimates.plan import EstimatesPlan, plan_estimates
 from ranklock.estimates.result import Estimates, read_estimates
@@ -147,20 +146,22 @@ def estimate(
     """
     folder = Path(out).resolve()
     refuse_foreign(folder)
+    measuring = Measuring(
+        verify, recheck, verify_cells, fallback_cells, tuple(arms), donor, min_cells
+    )
     plan = plan_estimates(
         cells, model, goal=goal, classifier=classifier, potency=potency, gene_set=gene_set,
-        responder=responder, verify=verify, recheck=recheck, verify_cells=verify_cells,
-        fallback_cells=fallback_cells, probes=probes, arms=arms, donor=donor, min_cells=min_cells,
-        layer=layer, precision=precision, seed=seed, progress=progress,
+        responder=responder, probes=probes, measuring=measuring, layer=layer, precision=precision,
+        seed=seed, progress=progress,
     )  # fmt: skip
-    identity, measuring = identity_of(plan), json.loads(json.dumps(measuring_of(plan)))
+    identity, measured = identity_of(plan), measured_of(plan)
     plan.check_disk(folder, already=bytes_in(folder / FOLDER))
-    kept = forget_measurements(folder, identity, measuring, overwrite=overwrite)
+    kept = forget_measurements(folder, identity, measured, overwrite=overwrite)
     with work_folder(folder, KIND, identity, OWN, overwrite=overwrite and not kept) as work:
         if progress:
             print("\n".join(plan.describe(folder)), file=sys.stderr)
         with work.setup_lock():
-            set_up(work, plan, measuring)
+            set_up(work, plan, measured)
         parts = Parts(folder, len(plan.parts), digest_of(identity))
         waiting = run_parts(plan, parts, progress=progress)
         if waiting or not finish(work, plan, parts, progress=progress):

@@ -99,9 +99,11 @@ def finish(work: WorkFolder, plan: EstimatesPlan, parts: Parts, *, progress: boo
             return True
         means = gene_means(parts.tables())
         # Where no gene is in so many cells, those in the most are ranked, which is said.
-        least = min(plan.asked.min_cells, int(means["n_cells"].max()))
-        asked = plan.asked
-        chosen, suspects = choose_genes(means, asked.verify, asked.recheck, least, asked.seed)
+        measuring = plan.asked.measuring
+        least = min(measuring.min_cells, int(means["n_cells"].max()))
+        chosen, suspects = choose_genes(
+            means, measuring.verify, measuring.recheck, least, plan.asked.seed
+        )
         measured = _measure(work.folder, plan, parts, chosen, progress=progress)
         if measured is None:
             return False
@@ -113,16 +115,18 @@ def _measure(
     folder: Path, plan: EstimatesPlan, parts: Parts, chosen: pd.Series, *, progress: bool
 ) -> Measured | None:
     """Measure the chosen genes in some cells, and cells whose estimates then prove bad, whole."""
-    asked = plan.asked
+    asked, measuring = plan.asked, plan.asked.measuring
     order = order_of_cells(plan.cells.names, asked.seed)
-    chosen_pairs = choose_pairs(parts.tables(), chosen.index.to_numpy(), order, asked.verify_cells)
-    pairs = measure_pairs(plan, chosen_pairs, folder / INNER, asked.arms, progress=progress)
+    chosen_pairs = choose_pairs(
+        parts.tables(), chosen.index.to_numpy(), order, measuring.verify_cells
+    )
+    pairs = measure_pairs(plan, chosen_pairs, folder / INNER, measuring.arms, progress=progress)
     if pairs is None:
         return None
     pairs = pairs.assign(fell_back=False)
     checks = judge_cells(pairs, asked.probes)
     worst = checks[checks["bad"]].sort_values("error", ascending=False).index
-    checks["fell_back"] = checks.index.isin(worst[: asked.fallback_cells])
+    checks["fell_back"] = checks.index.isin(worst[: measuring.fallback_cells])
     cells = checks.index[checks["fell_back"]]
     if len(cells):
         rows = pd.concat([table[table["cell"].isin(cells)] for table in parts.tables()])
@@ -149,7 +153,7 @@ def _results(
     def tables() -> Iterator[pd.DataFrame]:
         return measured.replaced(parts.tables())
 
-    verify, seed = plan.asked.verify, plan.asked.seed
+    verify, seed = plan.asked.measuring.verify, plan.asked.seed
     genes = mended(means, gene_means(tables()), measured.pairs).assign(
         chosen=chosen.reindex(means.index).fillna(""), ranked=means["n_cells"] >= least
     )
@@ -165,7 +169,7 @@ def _results(
 def _shifts(plan: EstimatesPlan, tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Effects as the tests of shifts take them; of cells that are replicates, or have a donor."""
     names = np.array(plan.cells.names, object)
-    replicates = names if plan.asked.donor is None else plan.donors
+    replicates = names if plan.asked.measuring.donor is None else plan.donors
     for table in tables:
         rows, genes = table["cell"].to_numpy(), plan.genes.loc[table["token"]]
         effects = table["estimate"].to_numpy(np.float64)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ranklock.errors import OutputError
-from ranklock.estimates.manifest import KIND, VERSION, Asked, Manifest, Planned
+from ranklock.estimates.manifest import KIND, VERSION, Manifest, Planned
 from ranklock.estimates.parts import COLUMNS, FOLDER
 from ranklock.estimates.plan import EstimatesPlan
 from ranklock.estimates.result import CELLS, CHECKS, FALLBACK, FIGURES, GENES, TABLE, VERIFIED
@@ -43,17 +44,15 @@ def identity_of(plan: EstimatesPlan) -> dict[str, Any]:
     }
 
 
-def measuring_of(plan: EstimatesPlan) -> dict[str, Any]:
+def measured_of(plan: EstimatesPlan) -> dict[str, Any]:
     """What two calls must have in common, beside, to measure and test the same."""
-    asked: Asked = plan.asked
-    names = ("verify", "recheck", "verify_cells", "fallback_cells", "donor", "min_cells", "seed")
+    measuring = plan.asked.measuring
     donors = None
-    if asked.donor is not None:
-        values = plan.cells.obs[asked.donor].iloc[list(plan.rows)]
-        donors = digest_of(values.astype(str).tolist())
+    if measuring.donor is not None:
+        donors = digest_of(plan.donors[list(plan.rows)].astype(str).tolist())
     return {
-        **{name: getattr(asked, name) for name in names},
-        "arms": list(asked.arms), "donors": donors,
+        **asdict(measuring), "arms": list(measuring.arms), "donors": donors,
+        "seed": plan.asked.seed,
     }  # fmt: skip
 
 
@@ -74,7 +73,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def forget_measurements(
-    folder: Path, identity: Mapping[str, Any], measuring: Mapping[str, Any], *, overwrite: bool
+    folder: Path, identity: Mapping[str, Any], measured: Mapping[str, Any], *, overwrite: bool
 ) -> bool:
     """Take away what was measured of estimates that stay, where other things are to be measured.
 
@@ -92,7 +91,7 @@ def forget_measurements(
     if content is None or content.get("identity") != identity:
         return False
     finished = content.get("complete")
-    if content.get("measuring") == measuring and not (overwrite and finished):
+    if content.get("measured") == measured and not (overwrite and finished):
         return True
     if not overwrite:
         raise OutputError(
@@ -122,7 +121,7 @@ def forget_measurements(
     return True
 
 
-def set_up(work: WorkFolder, plan: EstimatesPlan, measuring: Mapping[str, Any]) -> None:
+def set_up(work: WorkFolder, plan: EstimatesPlan, measured: Mapping[str, Any]) -> None:
     """Write what estimates are, once, before the first part."""
     begun = work.manifest is not None
     cells = add_metadata(
@@ -144,6 +143,6 @@ def set_up(work: WorkFolder, plan: EstimatesPlan, measuring: Mapping[str, Any]) 
         states=states,
         made_from=Provenance.of(plan.cells, plan.model, plan.depth, plan.asked.precision),
         identity=dict(work.identity),
-        measuring=dict(measuring),
+        measured=dict(measured),
     )
     work.write_manifest(manifest.to_json())

@@ -10,8 +10,10 @@ from typing import Any
 
 import cattrs
 
+from ranklock.arms import edit_arm, find_arms
 from ranklock.effects import NoiseFloor
-from ranklock.errors import OutputError
+from ranklock.errors import OptionError, OutputError
+from ranklock.kinds import KNOCK_OUT
 from ranklock.run.manifest import Provenance, StatesUsed
 from ranklock.run.work import read_work
 from ranklock.statistics.intervals import Estimate
@@ -23,11 +25,53 @@ VERSION = 2
 
 GOAL, CLASSIFIER, POTENCY, GENE_SET = "goal", "classifier", "potency", "gene set"
 SIGNED = (GOAL, CLASSIFIER)  # questions about a number with a sign
+_LEAST = {"verify": 1, "recheck": 0, "verify_cells": 1, "fallback_cells": 0, "min_cells": 1}
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What of estimates is measured exactly, and how it is tested.
+
+    Attributes
+    ----------
+    verify
+        Genes with the largest estimates that are knocked out by forwards; of suspicious ones half
+        as many more, at most.
+    recheck
+        Genes at random, of the others: what tells how much the estimates miss.
+    verify_cells
+        Cells of each of these genes, at random.
+    fallback_cells
+        Cells that are measured whole, at most, where their estimates prove bad.
+    arms
+        Arms of the forwards; the edit alone is one of them.
+    donor
+        Column of obs that names donors: they are the replicates then.
+    min_cells
+        Genes in fewer cells are neither ranked nor tested.
+    """
+
+    verify: int = 50
+    recheck: int = 25
+    verify_cells: int = 20
+    fallback_cells: int = 10
+    arms: tuple[str, ...] = ("hold",)
+    donor: str | None = None
+    min_cells: int = 5
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                option = f"--{name.replace('_', '-')}"
+                raise OptionError(f"{option} is {getattr(self, name)}; it is {least} at least.")
+        find_arms(self.arms, KNOCK_OUT)
+        if edit_arm(self.arms) is None:
+            raise OptionError("Estimates are of the edit alone; name hold among the arms.")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of every knock-out, and what of it is measured.
+    """What was asked of every knock-out.
 
     Attributes
     ----------
@@ -43,23 +87,10 @@ class Asked:
         Random signs, each a pass back; 0 for questions about a number with a sign.
     layer, precision
         Layer that is read, as Geneformer's ``emb_layer``, and number format.
-    verify
-        Genes with the largest estimates that are knocked out by forwards; of suspicious ones half
-        as many more, at most.
-    recheck
-        Genes at random, of the others: what tells how much the estimates miss.
-    verify_cells
-        Cells of each of these genes, at random.
-    fallback_cells
-        Cells that are measured whole, at most, where their estimates prove bad.
-    arms
-        Arms of the forwards.
-    donor
-        Column of obs that names donors: they are the replicates then.
-    min_cells
-        Genes in fewer cells are neither ranked nor tested.
     seed
         Of the random signs and of all choices.
+    measuring
+        What of it is measured.
     """
 
     question: str
@@ -69,14 +100,8 @@ class Asked:
     probes: int
     layer: int
     precision: str
-    verify: int
-    recheck: int
-    verify_cells: int
-    fallback_cells: int
-    arms: tuple[str, ...]
-    donor: str | None
-    min_cells: int
     seed: int
+    measuring: Measuring
 
 
 @dataclass(frozen=True)
@@ -198,8 +223,8 @@ class Manifest:
         Cells, vocabulary, model, machine and versions.
     identity
         What two calls must have in common to have the same estimates.
-    measuring
-        What they must have in common, beside, to measure the same of them.
+    measured
+        What they must have in common, beside, to measure and test the same of them.
     outcome
         None before all is done.
     """
@@ -209,7 +234,7 @@ class Manifest:
     states: StatesUsed | None
     made_from: Provenance
     identity: dict[str, Any]
-    measuring: dict[str, Any]
+    measured: dict[str, Any]
     outcome: Outcome | None = None
     version: int = VERSION
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.arms import edit_arm, find_arms
+from ranklock.arms import find_arms
 from ranklock.cells import Cells
 from ranklock.engine.memory import available_memory
 from ranklock.errors import InputError, OptionError, OutputError, RanklockWarning
 from ranklock.estimates.attribution import Question
 from ranklock.estimates.cost import estimate_flop, estimate_memory
-from ranklock.estimates.manifest import CLASSIFIER, GENE_SET, GOAL, POTENCY, Asked
+from ranklock.estimates.manifest import CLASSIFIER, GENE_SET, GOAL, POTENCY, Asked, Measuring
 from ranklock.genes.names import resolve, said_of
 from ranklock.kinds import KNOCK_OUT
 from ranklock.models import Model
@@ -37,7 +37,6 @@ from ranklock.significance.replicates import as_names
 _GENES_IN_PART = 1 << 15  # what is held at once
 _FLOP_IN_PART = 2e13  # what a kill can cost: on a CPU some minutes, unless a cell takes more
 _BYTES_OF_ROW = 24
-_LEAST = {"verify": 1, "recheck": 0, "verify_cells": 1, "fallback_cells": 0, "min_cells": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +92,7 @@ class EstimatesPlan:
     @cached_property
     def donors(self) -> npt.NDArray[np.object_]:
         """Donor of every cell, NaN where it is not known, shape (cells,)."""
-        return np.asarray(as_names(self.cells.obs[str(self.asked.donor)]), dtype=object)
+        return np.asarray(as_names(self.cells.obs[str(self.asked.measuring.donor)]), dtype=object)
 
     @cached_property
     def genes(self) -> pd.DataFrame:
@@ -147,7 +146,7 @@ class EstimatesPlan:
             responders=() if responders is None else tuple(map(str, responders.tolist())),
             layer=self.asked.layer,
             precision=self.asked.precision,
-            donor=self.asked.donor,
+            donor=self.asked.measuring.donor,
             seed=self.asked.seed,
             purpose=ESTIMATE,
         )
@@ -224,14 +223,8 @@ def plan_estimates(
     potency: bool = False,
     gene_set: Sequence[str | int] | None = None,
     responder: str | int | None = None,
-    verify: int = 50,
-    recheck: int = 25,
-    verify_cells: int = 20,
-    fallback_cells: int = 10,
     probes: int = 32,
-    arms: Sequence[str] = ("hold",),
-    donor: str | None = None,
-    min_cells: int = 5,
+    measuring: Measuring | None = None,
     layer: int | None = None,
     precision: str = "float32",
     seed: int = 0,
@@ -239,7 +232,14 @@ def plan_estimates(
 ) -> EstimatesPlan:
     """Plan estimates, and find out what does not fit, the goal's embedding included.
 
-    The parameters are those of :func:`ranklock.estimate`.
+    Parameters
+    ----------
+    measuring
+        What is measured of the estimates.
+    cells, model, goal, classifier, potency, gene_set, responder, probes, layer, precision, seed
+        As in :func:`ranklock.estimate`.
+    progress
+        Whether to show on stderr how many of the goal's cells are embedded.
 
     Raises
     ------
@@ -247,8 +247,8 @@ def plan_estimates(
         When something does not fit: a label, state or gene that is not there, a vocabulary that
         belongs to another checkpoint.
     """
-    chosen = find_arms(arms, KNOCK_OUT)
-    check_fit(cells, model, chosen)
+    measuring = measuring or Measuring()
+    check_fit(cells, model, find_arms(measuring.arms, KNOCK_OUT))
     asks = {
         GOAL: goal is not None, CLASSIFIER: classifier is not None, POTENCY: potency,
         GENE_SET: gene_set is not None, "responder": responder is not None,
@@ -286,21 +286,15 @@ def plan_estimates(
         probes=0 if signed else probes,
         layer=layer,
         precision=precision,
-        verify=verify,
-        recheck=recheck,
-        verify_cells=verify_cells,
-        fallback_cells=fallback_cells,
-        arms=tuple(arm.name for arm in chosen),
-        donor=donor,
-        min_cells=min_cells,
         seed=seed,
+        measuring=measuring,
     )
     head = None if classifier is None else load_head(model.name, device=model.device)
     label = 0 if head is None or classifier is None else head.index(classifier)
     question = Question(head=head, label=label, probes=asked.probes, responders=tokens, seed=seed)
     members = None if goal is None else state_members(goal, cells)
     rows = _estimable(cells, model, question, members)
-    _check_measuring(asked, cells, rows)
+    _check_donors(measuring.donor, cells, rows)
     plan = EstimatesPlan(cells, model, asked, question, depth, rows, goal)
     plan.check_memory()
     if goal is None:
@@ -329,24 +323,18 @@ def _responders(
     return tokens, tuple(name.name for name in resolved.unusable)
 
 
-def _check_measuring(asked: Asked, cells: Cells, rows: Sequence[int]) -> None:
-    """Refuse what cannot be measured or tested."""
-    for name, number in _LEAST.items():
-        if getattr(asked, name) < number:
-            option = f"--{name.replace('_', '-')}"
-            raise OptionError(f"{option} is {getattr(asked, name)}; it is {number} at least.")
-    if edit_arm(asked.arms) is None:
-        raise OptionError("Estimates are of the edit alone; name hold among the arms.")
-    if asked.donor is None:
+def _check_donors(donor: str | None, cells: Cells, rows: Sequence[int]) -> None:
+    """Refuse a column that names no donors."""
+    if donor is None:
         return
-    if asked.donor not in cells.obs:
+    if donor not in cells.obs:
         columns = ", ".join(map(str, cells.obs.columns)) or "none"
         raise InputError(
-            f"{cells.source} has no column {asked.donor!r} in obs (it has {columns}); name the "
-            "one that holds donors or samples."
+            f"{cells.source} has no column {donor!r} in obs (it has {columns}); name the one that "
+            "holds donors or samples."
         )
-    if as_names(cells.obs[asked.donor].iloc[list(rows)]).isna().all():
-        raise InputError(f"No cell of {cells.source} has a {asked.donor}; name another column.")
+    if as_names(cells.obs[donor].iloc[list(rows)]).isna().all():
+        raise InputError(f"No cell of {cells.source} has a {donor}; name another column.")
 
 
 def _estimable(

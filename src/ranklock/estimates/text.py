@@ -56,11 +56,11 @@ def describe_estimates(estimates: Estimates, top: int = 10) -> list[str]:
     sign = "+" if asked.question in SIGNED else ""
     lines += _largest(estimates, outcome, top, sign)
     lines += _surest(estimates, outcome, top, sign)
-    if asked.donor is not None:
+    if asked.measuring.donor is not None:
         lines.append("  ± is over cells, q over donors")
-    lines += _missed(outcome.missed, asked.verify)
+    lines += _missed(outcome.missed, asked.measuring.verify)
     lines += [f"note: {sentence}" for sentence in outcome.statements]
-    if asked.donor is None and planned.cells > 1:
+    if asked.measuring.donor is None and planned.cells > 1:
         lines.append(
             "note: each cell counts as a replicate; where cells come from several donors, name "
             "their column with --donor."

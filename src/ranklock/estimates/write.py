@@ -101,19 +101,19 @@ def _with_names(table: pd.DataFrame, rows: str, plan: EstimatesPlan) -> pd.DataF
 
 
 def _replicates(plan: EstimatesPlan) -> int:
-    if plan.asked.donor is None:
+    if plan.asked.measuring.donor is None:
         return len(plan.rows)
     return int(pd.Series(plan.donors[list(plan.rows)]).nunique())
 
 
 def _statements(plan: EstimatesPlan, results: Results) -> list[str]:
     """What a reader must know before believing the table, a sentence each."""
-    checks, asked = results.measured.checks, plan.asked
+    checks, measuring = results.measured.checks, plan.asked.measuring
     bad, fell_back = int(checks["bad"].sum()), int(checks["fell_back"].sum())
     judged = int(checks["error"].notna().sum())
     statements = []
-    if asked.unknown:
-        statements.append(f"No genes of the vocabulary, left out: {', '.join(asked.unknown)}.")
+    if plan.asked.unknown:
+        statements.append(f"No genes of the vocabulary, left out: {', '.join(plan.asked.unknown)}.")
     if bad:
         unmeasured = "" if fell_back == bad else f"; {bad - fell_back} were not (--fallback-cells)"
         statements.append(
@@ -127,14 +127,14 @@ def _statements(plan: EstimatesPlan, results: Results) -> list[str]:
         statements.append(
             "Too few genes were measured at random to say what the estimates miss (--recheck)."
         )
-    if len(plan.rows) > 1 and results.least < asked.min_cells:
+    if len(plan.rows) > 1 and results.least < measuring.min_cells:
         statements.append(
-            f"No gene is in {asked.min_cells} cells (--min-cells): those in {results.least} or "
+            f"No gene is in {measuring.min_cells} cells (--min-cells): those in {results.least} or "
             "more are ranked."
         )
-    if asked.donor is not None:
+    if measuring.donor is not None:
         donors = pd.Series(plan.donors[list(plan.rows)]).dropna()
-        statements += without_donor(len(plan.rows), donors, asked.donor)
+        statements += without_donor(len(plan.rows), donors, measuring.donor)
     replicates = _replicates(plan)
     if replicates < FEWEST_REPLICATES:
         statements.append(
