@@ -107,7 +107,9 @@ def test_a_run_needs_no_model(run, tmp_path, tiny_checkpoint):
     assert result.exit_code == 2
     assert "Name a checkpoint" in result.stderr
     (tmp_path / "empty").mkdir()
-    result = CliRunner().invoke(app, ["audit", str(tmp_path / "empty"), "--out", str(tmp_path / "x")])
+    result = CliRunner().invoke(
+        app, ["audit", str(tmp_path / "empty"), "--out", str(tmp_path / "x")]
+    )
     assert result.exit_code == 4
     assert "holds no run of Ranklock" in result.stderr
 
