@@ -19,12 +19,12 @@ from ranklock.cli.options import EXIT_CODES
 app = typer.Typer(
     name="ranklock",
     help="Perturb genes of cells in silico, with the rank-shift artefact taken out.\n\n"
-    "Start with **ranklock demo**, then point **ranklock perturb** at your own cells: some genes or "
-    "all, knocked out or overexpressed, read as effects on genes, cell shifts, or shifts towards a "
-    "state. **ranklock show** looks at what came of it, **ranklock test** says which of it is "
-    "significant, **ranklock audit** how much of it to believe. **ranklock estimate** ranks all "
-    "genes by what they do to one number, for a hundredth of the cost; **ranklock evaluate** holds "
-    "a run against a laboratory screen.\n\n" + EXIT_CODES,
+    "Start with **ranklock demo**, then point **ranklock perturb** at your own cells: some genes "
+    "or all, knocked out or overexpressed, read as effects on genes, cell shifts, or shifts "
+    "towards a state. **ranklock show** looks at what came of it, **ranklock test** says which of "
+    "it is significant, **ranklock audit** how much of it to believe. **ranklock estimate** ranks "
+    "all genes by what they do to one number, for a hundredth of the cost; **ranklock evaluate** "
+    "holds a run against a laboratory screen.\n\n" + EXIT_CODES,
     rich_markup_mode="markdown",
     no_args_is_help=True,
     add_completion=False,

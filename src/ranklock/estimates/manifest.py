@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from math import isfinite, nan
-from pathlib import Path
-from typing import Any
-
-import cattrs
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from ranklock.arms import edit_arm, find_arms
 from ranklock.effects import NoiseFloor
-from ranklock.errors import OptionError, OutputError
+from ranklock.errors import OptionError
 from ranklock.kinds import KNOCK_OUT
 from ranklock.run.manifest import Provenance, StatesUsed
-from ranklock.run.work import read_work
+from ranklock.run.record import Record
 from ranklock.statistics.intervals import Estimate
 from ranklock.statistics.missed import Recall
 
@@ -210,7 +205,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(Record):
     """What was asked of what, with what, and what came of it.
 
     Attributes
@@ -229,6 +224,10 @@ class Manifest:
         None before all is done.
     """
 
+    KIND: ClassVar[str] = KIND
+    VERSION: ClassVar[int] = VERSION
+    CALLED: ClassVar[str] = "estimates"
+
     asked: Asked
     planned: Planned
     states: StatesUsed | None
@@ -244,47 +243,5 @@ class Manifest:
         return self.outcome is not None
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON, which has no NaN."""
-        plain: dict[str, Any] = _converter.unstructure(self)
-        return {**plain, "complete": self.complete}
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """The manifest of a folder of estimates.
-
-        Raises
-        ------
-        OutputError
-            When there is none, or it was written by another version.
-        """
-        content = read_work(folder, KIND)
-        if content is None:
-            raise OutputError(
-                f"{folder} holds no estimates of Ranklock (its manifest is missing, damaged or of "
-                "another kind of results)."
-            )
-        try:
-            return cls._from_json(content)
-        except Exception as error:  # cattrs raises groups of whatever was wrong
-            raise OutputError(
-                f"{folder} was written by another version of Ranklock, or its manifest is damaged; "
-                "read it with that version, or run the command again."
-            ) from error
-
-    @classmethod
-    def _from_json(cls, content: Mapping[str, Any]) -> Manifest:
-        if content["version"] != VERSION:
-            raise ValueError(f"version {content['version']}")
-        names = {field.name for field in fields(cls)}
-        known = {name: value for name, value in content.items() if name in names}
-        manifest: Manifest = _converter.structure(known, cls)
-        return manifest
-
-
-def _plain(number: float) -> float | None:
-    return float(number) if isfinite(number) else None
-
-
-_converter = cattrs.Converter()
-_converter.register_unstructure_hook(float, _plain)
-_converter.register_structure_hook(float, lambda value, _: nan if value is None else float(value))
+        """The same as plain JSON, and whether everything was done."""
+        return {**super().to_json(), "complete": self.complete}

@@ -101,7 +101,7 @@ class Asked:
                     f"Genes are not {kind.participle} together: several may go to one rank. Leave "
                     "--together out, or overexpress them, or name a rank (to-rank:N)."
                 )
-            if self.insert and not kind.takes_sets:
+            if self.insert and not (kind.takes_sets and any(each.moves for each in kinds)):
                 raise OptionError(
                     f"A gene that a cell lacks cannot be {kind.participle}: it stands nowhere. "
                     "Overexpress it, or name a rank (to-rank:N)."

@@ -325,7 +325,7 @@ def _finish(work: WorkFolder, store: Store, *, figure: bool, progress: bool) -> 
             return
         store.clear_up()
         if not run.complete:
-            if figure:
+            if figure and not run.manifest.asked.purpose:
                 run.draw(work.locks)
             content: Mapping[str, Any] = work.manifest or {}
             work.write_manifest({**content, "complete": True})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,9 @@ from ranklock.errors import InputError
 from ranklock.genes.names import without_version
 
 
-def rows_named(table: pd.DataFrame, name: str, symbols: str, source: object) -> npt.NDArray[Any]:
+def rows_named(
+    table: pd.DataFrame, name: str, symbols: str, source: object
+) -> npt.NDArray[np.bool_]:
     """Rows of a table that a name stands for, as a mask.
 
     Parameters
@@ -34,7 +35,7 @@ def rows_named(table: pd.DataFrame, name: str, symbols: str, source: object) -> 
     """
     wanted = without_version(str(name).strip())
     ids, texts = table["gene_id"].astype(str), table[symbols].astype(str)
-    named = ((ids == wanted) | (texts == wanted)).to_numpy()
+    named: npt.NDArray[np.bool_] = ((ids == wanted) | (texts == wanted)).to_numpy()
     if not named.any():
         named = (texts.str.casefold() == wanted.casefold()).to_numpy()
     if not named.any():

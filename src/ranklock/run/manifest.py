@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
-
-import cattrs
+from typing import Any, ClassVar
 
 from ranklock.arms import capacity
 from ranklock.cells import Cells
 from ranklock.effects import NoiseFloor
-from ranklock.errors import OutputError
 from ranklock.genes.names import GeneLeftOut
 from ranklock.models import Model
 from ranklock.run.asked import Asked
+from ranklock.run.record import Record
 from ranklock.run.state_cells import DonorLeftOut, StateCells
 from ranklock.run.states import StatesAsked
 from ranklock.run.tasks import CellsLeftOut
-from ranklock.run.work import read_work
 
 KIND = "run"
 # Of the manifest and of the files beside it; a run is read by the version that wrote it.
@@ -172,7 +167,7 @@ class StatesUsed:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(Record):
     """What was asked of what, with what, and what came of it.
 
     Attributes
@@ -201,6 +196,10 @@ class Manifest:
         Whether every shard is there.
     """
 
+    KIND: ClassVar[str] = KIND
+    VERSION: ClassVar[int] = MANIFEST_VERSION
+    CALLED: ClassVar[str] = "run"
+
     asked: Asked
     arms: dict[str, tuple[str, ...]]
     decomposed: tuple[str, ...]
@@ -214,49 +213,3 @@ class Manifest:
     identity: dict[str, Any] = field(default_factory=dict)
     complete: bool = False
     version: int = MANIFEST_VERSION
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON."""
-        plain: dict[str, Any] = _converter.unstructure(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Manifest:
-        """The manifest that was written.
-
-        Raises
-        ------
-        ValueError
-            When it is not one of this version.
-        """
-        if content.get("version") != MANIFEST_VERSION:
-            raise ValueError(f"version {content.get('version')}")
-        known = {name: content[name] for name in (f.name for f in fields(cls)) if name in content}
-        return _converter.structure(known, cls)
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """The manifest of a run's folder.
-
-        Raises
-        ------
-        OutputError
-            When there is none, or it was written by another version.
-        """
-        content = read_work(folder, KIND)
-        if content is None:
-            raise OutputError(
-                f"{folder} holds no run of Ranklock (its manifest is missing, damaged or of "
-                "another kind of results)."
-            )
-        try:
-            return cls.from_json(content)
-        except Exception as error:  # cattrs raises groups of whatever was wrong
-            raise OutputError(
-                f"{folder} was written by another version of Ranklock "
-                f"({content.get('version')}, not {MANIFEST_VERSION}), or its manifest is damaged; "
-                "read it with that version, or run the command again."
-            ) from error
-
-
-_converter = cattrs.Converter()

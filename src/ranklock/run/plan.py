@@ -98,7 +98,7 @@ def make_plan(
         named, tasks = _at_ranks(ranks_of, kinds, cells, most)
     tasks, cells_left_out = _readable(tasks, cells_left_out, cells, asked, responders)
     if not len(tasks):
-        raise InputError(_nothing(cells, named, cells_left_out, genes_left_out))
+        raise InputError(_nothing(cells, asked, named, cells_left_out))
     kind_numbers = {kind: number for number, kind in enumerate(kinds)}
     tasks = tasks.ordered(np.array([kind_numbers[p.kind] for p in named]))
     _warn(genes_left_out, cells_left_out, arms, cells, most, tasks, asked)
@@ -198,14 +198,14 @@ def _readable(
     """Tasks in cells that hold a responder, where nothing else is read."""
     if responders is None or set(asked.read) != {GENES} or not len(tasks):
         return tasks, left_out
-    holds = np.array([np.isin(ranked, responders).any() for ranked in cells.ranked])
-    keep = holds[tasks.cell]
+    inputs, place = np.unique(np.stack([tasks.cell, tasks.shown]), axis=1, return_inverse=True)
+    holds = [np.isin(cells.ranked[row][:shown], responders).any() for row, shown in inputs.T]
+    keep = np.array(holds)[place.ravel()]
     if keep.all():
         return tasks, left_out
     arrays = (tasks.cell, tasks.perturbation, tasks.rank, tasks.to_rank, tasks.shown)
-    entry = CellsLeftOut(
-        "", "", "", len(cells), {"hold none of the responders": int((~holds).sum())}
-    )
+    without = len(np.unique(tasks.cell[~keep]))
+    entry = CellsLeftOut("", "", "", len(cells), {"hold none of the responders": without})
     return Tasks(*(array[keep] for array in arrays)), [*left_out, entry]
 
 
@@ -215,20 +215,16 @@ def _empty() -> Tasks:
 
 def _nothing(
     cells: Cells,
+    asked: Asked,
     perturbations: Sequence[Perturbation],
     cells_left_out: Sequence[CellsLeftOut],
-    genes_left_out: Sequence[GeneLeftOut],
 ) -> str:
-    if not perturbations and not genes_left_out:
-        return (
-            f"Nothing can be perturbed in the {len(cells)} cells chosen from {cells.source}: no "
-            "cell has two genes."
-        )
     why = "; ".join(f"{entry.gene or 'cells'}: {entry.said}" for entry in cells_left_out[:5])
+    if not perturbations:
+        why = f"no gene is in {asked.min_cells} of them"
     return (
-        f"Nothing can be perturbed in the {len(cells)} cells chosen from {cells.source}"
-        + (f" ({why})" if why else "")
-        + "; choose other cells or genes."
+        f"Nothing can be perturbed in the {len(cells)} cells chosen from {cells.source} ({why}); "
+        "choose other cells or genes."
     )
 
 

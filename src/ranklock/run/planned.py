@@ -32,6 +32,7 @@ from ranklock.run.tasks import CellsLeftOut, Perturbation, Tasks, change_of
 _SHARD_FLOP = 4e12
 _SHARD_BYTES = 48 << 20  # of effects, as they are in memory
 _SHARD_TASKS = 1 << 14
+_TASKS_TOGETHER = 64  # of one cell, however long they take
 _COMPRESSED = 0.95  # of float32 distances, by zstd
 _TASKS_TO_TIME = 8
 
@@ -162,7 +163,11 @@ class Plan:
         _, stored = self._task_sizes
         bytes_of_task = stored * 4.0 * len(self.effect_fields)
         weight = np.maximum(self._flop_of_task / _SHARD_FLOP, bytes_of_task / _SHARD_BYTES)
-        weight = np.maximum(weight, 1 / _SHARD_TASKS)
+        # Tasks of one cell share its baseline and first layer, so that some of them go together.
+        _, group, counts = np.unique(self._group_keys, axis=1, return_inverse=True,
+                                     return_counts=True)  # fmt: skip
+        together = np.minimum(counts[group.ravel()], _TASKS_TOGETHER)
+        weight = np.clip(weight, 1 / _SHARD_TASKS, 1 / together)
         # A shard that a single task fills leaves numbers between out.
         shards = np.floor(np.cumsum(weight) - weight)
         return np.unique(shards, return_inverse=True)[1].astype(np.int64)
@@ -180,12 +185,17 @@ class Plan:
     def groups_of(self, indices: Sequence[int] | range) -> list[range]:
         """Consecutive tasks of one kind, cell and baseline."""
         part = np.asarray(indices)
-        kinds = self._kind_of_perturbation[self.tasks.perturbation[part]]
-        keys = np.stack([self.tasks.cell[part], kinds, self.tasks.shown[part]])
+        keys = self._group_keys[:, part]
         edges = np.flatnonzero((np.diff(keys, axis=1) != 0).any(0)) + 1
         ends = [0, *edges.tolist(), len(part)]
         return [range(int(part[a]), int(part[b - 1]) + 1)
                 for a, b in pairwise(ends)]  # fmt: skip
+
+    @cached_property
+    def _group_keys(self) -> npt.NDArray[np.int64]:
+        """Cell, kind and baseline of each task, shape (3, tasks)."""
+        kinds = self._kind_of_perturbation[self.tasks.perturbation]
+        return np.stack([self.tasks.cell, kinds, self.tasks.shown])
 
     @cached_property
     def _kind_of_perturbation(self) -> npt.NDArray[np.int64]:
@@ -377,3 +387,7 @@ class Plan:
                 "(--sample), fewer responders (--responder), fewer arms (--arms) or the cell "
                 "embedding alone (--read cell)."
             )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + "s" * (number != 1)
