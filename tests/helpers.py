@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from ranklock.arms import NOT_RANKED, Change, ModelInput
 from ranklock.cells import Cells
@@ -71,6 +71,20 @@ def checkpoint(
     return folder
 
 
+def classifier(folder: Path, *, labels: int = 3, spread: float = 0.3, **options: object) -> Path:
+    """Write a classifier of cells with random weights, and a pooler that tells states apart."""
+    checkpoint(folder / "plain", spread=spread, **options)
+    torch.manual_seed(0)
+    model = BertForSequenceClassification.from_pretrained(
+        folder / "plain", num_labels=labels, id2label={row: f"label{row}" for row in range(labels)}
+    )
+    with torch.no_grad():
+        model.bert.pooler.dense.weight.normal_(std=0.3)
+        model.classifier.bias.normal_()
+    model.save_pretrained(folder / "tuned")
+    return folder / "tuned"
+
+
 def cells_of(
     lengths: list[int], vocab: Vocabulary, *, special_frame: bool = False, seed: int = 0
 ) -> Cells:
@@ -104,10 +118,30 @@ def plain_forward(
     return out.hidden_states[model.config.num_hidden_layers + layer][0].numpy()
 
 
+def plain_logits(
+    folder: Path, tokens: list[int], positions: list[int], visible: list[bool]
+) -> np.ndarray:
+    """A classifier's logits of one cell by the plain Hugging Face forward, in float64."""
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    model = _plain_model(folder, written, torch.float64, BertForSequenceClassification)
+    with torch.no_grad():
+        out = model(
+            input_ids=torch.tensor([tokens]),
+            position_ids=torch.tensor([positions]),
+            attention_mask=torch.tensor([visible]).float(),
+        )
+    return out.logits[0].numpy()
+
+
 @lru_cache(maxsize=4)
-def _plain_model(folder: Path, written: int, dtype: torch.dtype) -> BertForMaskedLM:
+def _plain_model(
+    folder: Path,
+    written: int,
+    dtype: torch.dtype,
+    kind: type[BertForMaskedLM | BertForSequenceClassification] = BertForMaskedLM,
+) -> BertForMaskedLM | BertForSequenceClassification:
     """The checkpoint as it was written then."""
-    return BertForMaskedLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+    return kind.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
 
 
 def knock_out(cell: ModelInput, ranks: list[int]) -> Change:
