@@ -171,11 +171,12 @@ def _sets(experiment: Experiment, cell: Cell) -> list[tuple[int, ...]]:
 
 def _task(experiment: Experiment, cell: Cell, kind: str, tokens: tuple[int, ...]) -> Task | None:
     size = min(len(cell.genes), experiment.most)
-    while experiment.insert and size + _lacking(cell, tokens, size) > experiment.most:
+    insert = experiment.insert and moves(kind)
+    while insert and size + _lacking(cell, tokens, size) > experiment.most:
         size -= 1  # the baseline is cut by as many genes as are put in
     shown = cell.genes[:size]
     lacking = _lacking(cell, tokens, size)
-    if lacking and not experiment.insert:
+    if lacking and not insert:
         return None
     ranks = {t: shown.index(t) for t in tokens if t in shown}
     to = _destinations(experiment, cell, kind, tokens, ranks, size)
@@ -186,7 +187,7 @@ def _task(experiment: Experiment, cell: Cell, kind: str, tokens: tuple[int, ...]
     if not experiment.framed and len(ranks) == size:
         return None
     genes_alone = set(experiment.read) == {"genes"} and experiment.responders
-    if genes_alone and not set(experiment.responders) & set(cell.genes):
+    if genes_alone and not set(experiment.responders) & set(shown):
         return None
     arms = tuple(arm for arm in experiment.arms or USUAL[moves(kind)] if arm in arms_of(kind))
     below = cell.genes[size : size + len(tokens)]

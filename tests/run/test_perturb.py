@@ -77,11 +77,12 @@ def case_of(seed):
     possible = [
         kind for kind in KINDS
         if (not (named and together) or plain.takes_sets(kind))
-        and (not (named and insert) or (plain.takes_sets(kind) and plain.moves(kind)))
+        and (not (named and insert) or plain.takes_sets(kind))
     ]  # fmt: skip
     kinds = some(possible, 1, 3)
-    if chance(0.4) and "knock-out" in possible:
+    if chance(0.4):
         kinds = tuple(dict.fromkeys(("knock-out", *kinds)))
+    insert = insert and any(map(plain.moves, kinds))
     pool = sorted(medians) if insert or chance(0.3) else cells[-1].genes
     arms = ()
     if chance(0.5):
