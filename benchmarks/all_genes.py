@@ -139,7 +139,7 @@ def compare(
     perturb()
     perturb_as_today(1, 1)
     # Today's way takes the batch that suits it best here, of those that fit its memory.
-    sizes = [size for size in (1, 8, 32) if size * tokens <= today.STRETCH]
+    sizes = [size for size in (1, 8, 32) if size * tokens <= today.STRETCH and size <= number]
     batch = fastest_batch(lambda size: perturb_as_today(min(number, max(size, 4)), size), sizes)
     seconds_a_batch = perturb_as_today(batch, batch) / number * batch
     count = min(number, max(1, round(asked.seconds / seconds_a_batch)) * batch)

@@ -194,7 +194,7 @@ def test_a_folder_with_something_else_is_left_alone(call, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(call):
-    one_line_error(call(out="/proc/ranklock/run"), 4, "could not be written")
+    one_line_error(call(out="/proc/ranklock/run"), 4, "/proc/ranklock/run")
 
 
 def test_wrong_options_are_told_apart_from_wrong_input(call):
