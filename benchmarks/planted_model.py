@@ -1,10 +1,11 @@
 """A rank-value BERT trained on cells of a planted network, and whether it learned the network.
 
-The training is that of the demo's model (:mod:`ranklock.demo.train`).
+The training is that of the demo's model (:mod:`training.train`).
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import torch
 
 import ranklock
 from ranklock.cells import Cells, read_cells
-from ranklock.demo.train import Recipe, demo_vocabulary, judge, train
 from ranklock.genes.vocabulary import MASK, write_vocabulary
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where training/ is
+
+from training.train import Recipe, demo_vocabulary, judge, train
 
 # Cells show some 100 genes, so batches of 64 cells of a small model take a tenth of a second.
 RECIPE = Recipe(

@@ -14,8 +14,7 @@ sys.path.insert(0, str(FOLDER))
 import ground_truth  # noqa: E402
 import ground_truth_scores  # noqa: E402
 from planted_network import Design, draw_cells, draw_network, gene_names  # noqa: E402
-
-from ranklock.demo.train import Recipe  # noqa: E402
+from training.train import Recipe  # noqa: E402
 
 SMALL = Design(cells=600, held_out=40, factors=6, targets=18, bystanders=6, others=6, cascades=2)
 

@@ -7,13 +7,14 @@ import pytest
 import scanpy
 import scipy.sparse as sp
 import torch
+from training import make_cells, train
+from training.model_card import MODEL_CARD
 from transformers import BertForMaskedLM
 from typer.testing import CliRunner
 
 import ranklock
 from ranklock.cli import app
-from ranklock.demo import make_cells, story, train
-from ranklock.demo.model_card import MODEL_CARD
+from ranklock.demo import story
 
 
 @pytest.fixture(scope="module")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ranklock.demo import model_folder
 
 if TYPE_CHECKING:
     from transformers import BertForMaskedLM
 
-    from ranklock.demo.train import Judgement, Recipe
+    from training.train import Judgement, Recipe
 
-MODEL_CARD = Path(__file__).parent / "data" / "MODEL_CARD.md"
+MODEL_CARD = model_folder().parent / "MODEL_CARD.md"
 
 _PAGE = """\
 # The demo's model
 
-Written by `python -m ranklock.demo.train` from what that run measured.
+Written by `python -m training.train` from what that run measured.
 
 **What it is.** A `BertForMaskedLM` with Geneformer's objective, {parameters:,} parameters
 ({layers} layers, {width} wide, {heads} heads, {positions} positions, {tokens} tokens), stored as
@@ -25,7 +26,7 @@ fetching anything. It is no substitute for a model trained on millions of cells.
 
 **Cells.** 700 peripheral blood mononuclear cells × 765 genes of 10x Genomics (Zheng et al., *Nature
 Communications* 8, 14049, 2017; CC BY 4.0), as scanpy ships them in `pbmc68k_reduced`
-(`python -m ranklock.demo.make_cells` undoes its log-normalisation). 600 cells for training, 100
+(`python -m training.make_cells` undoes its log-normalisation). 600 cells for training, 100
 held out (`obs["split"]`). Genes are named by symbol only, so symbols stand in for Ensembl IDs.
 Medians are those of the training cells.
 
@@ -53,7 +54,7 @@ def write_model_card(
     recipe: Recipe, judgement: Judgement, model: BertForMaskedLM, minutes: float
 ) -> None:
     """Write the page beside the model."""
-    from ranklock.demo.train import MASKED
+    from training.train import MASKED
 
     page = _PAGE.format(
         **asdict(recipe),

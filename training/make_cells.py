@@ -1,4 +1,4 @@
-"""Make the demo's cells from scanpy's copy of them: ``python -m ranklock.demo.make_cells``.
+"""Make the demo's cells from scanpy's copy of them: ``python -m training.make_cells``.
 
 ``scanpy.datasets.pbmc68k_reduced()`` holds 700 peripheral blood mononuclear cells × 765 genes of
 10x Genomics (Zheng et al., Nature Communications 8, 14049, 2017). Its ``raw`` is the natural

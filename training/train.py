@@ -1,4 +1,4 @@
-"""Train the demo's model: ``python -m ranklock.demo.train``.
+"""Train the demo's model: ``python -m training.train``.
 
 A ``BertForMaskedLM`` with Geneformer's objective (15 % of the genes of a cell are masked and
 predicted from the rest) on 600 of the demo's 700 cells. Two runs on one machine give the same
@@ -26,8 +26,8 @@ from ranklock.cells import read_cells
 from ranklock.cells.cells import Tokens
 from ranklock.cells.encoding import rank_genes
 from ranklock.demo import cells_file, model_folder, vocabulary_file
-from ranklock.demo.model_card import write_model_card
 from ranklock.genes.vocabulary import MASK, PAD, Vocabulary, gene_arrays, write_vocabulary
+from training.model_card import write_model_card
 
 if TYPE_CHECKING:
     import torch
