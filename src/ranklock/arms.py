@@ -166,8 +166,8 @@ def role_of(name: str) -> Role:
 def edit_arm(arms: Iterable[str]) -> str | None:
     """Of some arms the one that is the edit alone, nothing in its place; None where none is."""
     names = [name for name in ARMS if name in set(arms)]
-    alone = [n for n in names if role_of(n) is Role.EDIT and ARMS[n].edit is not Edit.MASK]
-    return min(alone, key=lambda name: ARMS[name].runs_as is not None, default=None)
+    edits = [n for n in names if role_of(n) is Role.EDIT and ARMS[n].edit is not Edit.MASK]
+    return min(edits, key=lambda name: ARMS[name].runs_as is not None, default=None)
 
 
 def whole_arm(arms: Iterable[str]) -> str | None:

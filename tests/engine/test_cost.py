@@ -210,3 +210,16 @@ def test_memory_grows_with_what_is_asked(model):
 
     assert memory(DEFAULT, 4096) > memory(["hold"], 4096) > memory(["hold"], 512)
     assert memory(DEFAULT, 512, batch_size=1) < memory(DEFAULT, 512)
+
+
+def test_the_memory_of_a_batch_is_that_of_tasks_of_many_cells(model):
+    """One task a cell: a batch holds those of many cells, as it would hold many of one."""
+    arms = [KNOCK_OUT_ARMS["hold"]]
+
+    def memory(tasks, **options):
+        shape = GroupShape(512, tuple(range(0, 512, 512 // tasks)), 512)
+        return peak_memory(model, arms, shape, "float32", **options)
+
+    assert memory(1, of_all_cells=1) == memory(1) < memory(1, of_all_cells=4)
+    assert memory(1, of_all_cells=4) == memory(4)
+    assert memory(1, batch_size=1, of_all_cells=4) == memory(1)

@@ -83,8 +83,8 @@ def forward_flop(model: Model, tokens: int, rows: int, depth: int, *, logits: bo
     """
     if logits:
         beyond = model.layers - depth
-        rest = (beyond - 1) * _layer(model, tokens, tokens) + _layer(model, tokens, 1)
-        return depth * _layer(model, tokens, tokens) + (rest if beyond else 0)
+        above = (beyond - 1) * _layer(model, tokens, tokens) + _layer(model, tokens, 1)
+        return depth * _layer(model, tokens, tokens) + (above if beyond else 0)
     if not depth:
         return 0
     return (depth - 1) * _layer(model, tokens, tokens) + _last(model, tokens, rows)
@@ -110,15 +110,15 @@ def _slice_flop(model: Model, arm: Arm, group: GroupShape, depth: int, *, logits
     if not depth or not tokens:
         return group.tasks * forward_flop(model, max(tokens, 1), group.rows, depth, logits=logits)
     own_keys, pairs = _first_layer_sizes(arm, group)
-    alone = forward_flop(model, tokens, group.rows, depth, logits=logits)
+    unshared = forward_flop(model, tokens, group.rows, depth, logits=logits)
     if group.differ_in_length(arm) or not shares(group.tasks, own_keys, tokens):
-        return group.tasks * alone
+        return group.tasks * unshared
     d = model.width
     once = pairs * 6 * d * d + 4 * pairs * (tokens - own_keys) * d
     first = 4 * tokens * own_keys * d + _after_attention(model, tokens)
     # What a first layer costs that is not shared, as it is counted in the forward.
     rows = tokens if depth > 1 or logits or group.rows >= WORTH_TRIMMING * tokens else group.rows
-    return once + group.tasks * (alone - _layer(model, tokens, rows) + first)
+    return once + group.tasks * (unshared - _layer(model, tokens, rows) + first)
 
 
 def peak_memory(
@@ -127,19 +127,21 @@ def peak_memory(
     group: GroupShape,
     precision: str,
     batch_size: int | None = None,
+    *,
+    of_all_cells: int = 0,
 ) -> int:
     """Bytes that a batch needs on the device, weights and libraries included.
 
     An estimate from above, of what is held together: a batch's activations, the readout in
-    float64, and what the first layer shares. Of the tasks, ``batch_size`` are in a batch, or as
-    many as suit the device.
+    float64, and what the first layer shares. Of the group's tasks, or of those ``of_all_cells``
+    where these are more, ``batch_size`` are in a batch, or as many as suit the device.
     """
     arms = list(arms)
     size = int(stored_as(precision).itemsize)
     weights: int = size * sum(p.numel() for p in model.encoder.parameters())
     original = 0 if size == 4 else 2 * weights
     usual = batch_size or usual_batch_size(model, max(1, group.tokens))
-    tasks = min(group.tasks, usual)
+    tasks = min(max(group.tasks, of_all_cells), usual)
     activations = tasks * group.tokens * (7 * model.width + 2 * model.feed_forward) * size
     readout = tasks * group.rows * model.width * (8 * (len(arms) + 4) + 4 * len(arms))
     shared = 0

@@ -232,14 +232,14 @@ def _ends(
 def _of_cells(
     ends: Ends | None, states: Tensor | None, index: _Index
 ) -> tuple[Sequence[Moments | None], Sequence[StateMoments | None]]:
-    nothing = [None] * len(index.tasks)
+    unread = [None] * len(index.tasks)
     if ends is None:
-        return nothing, nothing
+        return unread, unread
     start, deltas = ends
     moments = _moments(start, deltas, (start * start).sum(-1))
     cells = [_cut(moments, tasks) for tasks in index.tasks]
     if states is None:
-        return cells, nothing
+        return cells, unread
     goals = states[index.segment_of_task]
     squared = _array((states * states).sum(-1))
     before = _array((start[:, None] * goals).sum(-1))

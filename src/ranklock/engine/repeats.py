@@ -55,12 +55,12 @@ def repeats_of(
     def states(inputs: list[ModelInput], size: int) -> list[npt.NDArray[np.float32]]:
         return hidden_states(model, inputs, depth, batch_size=size, precision=precision)
 
-    (alone,) = states([cell], 1)
+    (single,) = states([cell], 1)
     batch = states([cell] * size, size)
     (longer,) = states([_behind_hidden_token(cell)], 1)
     (turned,) = states([cell.take(backwards)], 1)
     shared = _with_first_layer_shared(model, cell, depth, precision)
-    return np.stack([alone, batch[0], batch[-1], longer[1:], turned[backwards], shared])
+    return np.stack([single, batch[0], batch[-1], longer[1:], turned[backwards], shared])
 
 
 def _behind_hidden_token(cell: ModelInput) -> ModelInput:

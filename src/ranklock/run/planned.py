@@ -258,7 +258,14 @@ class Plan:
         rows = self._rows(int(tokens[longest]), int(stored[longest]))
         shape = GroupShape(int(tokens[longest]), tuple(ranks.tolist()), rows)
         needed = (
-            peak_memory(self.model, arms, shape, self.asked.precision, batch_size)
+            peak_memory(
+                self.model,
+                arms,
+                shape,
+                self.asked.precision,
+                batch_size,
+                of_all_cells=len(self.tasks),
+            )
             for arms in self.computed.values()
         )
         return max(needed) + 2 * _SHARD_BYTES
@@ -389,5 +396,3 @@ class Plan:
             )
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + "s" * (number != 1)
