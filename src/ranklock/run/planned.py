@@ -394,5 +394,3 @@ class Plan:
                 "(--sample), fewer responders (--responder), fewer arms (--arms) or the cell "
                 "embedding alone (--read cell)."
             )
-
-

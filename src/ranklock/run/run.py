@@ -298,10 +298,10 @@ class Run:
         InputError
             When genes were not read, or the matrices do not fit into memory, with what would.
         """
-        from ranklock.run.matrices import averaged_effects, effects_in_cells
+        from ranklock.run.matrices import averaged_effects, effects_in_cells, scope_of
 
-        make = averaged_effects if average else effects_in_cells
-        return make(self, arms, kind, genes, cells, min_cells)
+        scope = scope_of(self, arms, kind, genes, cells, min_cells)
+        return averaged_effects(scope) if average else effects_in_cells(scope)
 
     def blocks(
         self,
