@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 import ranklock
-from ranklock.audits.measure import check_kinds, edit_arms, measure
+from ranklock.audits.measure import BINS, check_kinds, edit_arms, measure
 from ranklock.errors import InputError, OptionError
 from tests import helpers
 
@@ -62,14 +62,16 @@ def test_it_is_the_shifts_with_a_row_a_task_and_arm(run, measured):
 def test_the_heat_map_holds_every_effect_once(run, measured):
     heat = measured.heat["delete"]
     row, column = 3, 20
+    edges = np.linspace(0, measured.table["genes_in_cell"].max(), BINS + 1)
+    np.testing.assert_allclose(heat.index, (edges[1:] + edges[:-1]) / 2)
     values = []
     for block in run.blocks(arms=["delete"]):
-        perturbed = np.searchsorted(heat.edges, block.gene_ranks, side="right") - 1
-        responding = np.searchsorted(heat.edges, block.responder_ranks, side="right") - 1
+        perturbed = np.searchsorted(edges, block.gene_ranks, side="right") - 1
+        responding = np.searchsorted(edges, block.responder_ranks, side="right") - 1
         part = logs(block, "delete", measured.floor)[np.ix_(perturbed == row, responding == column)]
         values += part[np.isfinite(part)].tolist()
     assert len(values)
-    assert heat.values[row, column] == pytest.approx(np.mean(values), abs=1e-6)
+    assert heat.iloc[row, column] == pytest.approx(np.mean(values), abs=1e-6)
 
 
 def test_the_example_is_nearest_the_middle(measured):

@@ -20,6 +20,7 @@ from ranklock.page import (
     plain,
     render,
 )
+from ranklock.page.render import finite
 
 SCRIPT = "<script>alert(1)</script>"
 LINK = '<b>x</b><a href="javascript:alert(1)">y</a>'
@@ -355,3 +356,9 @@ def test_mistakes_of_callers_are_named():
     short = Section("rest", "", "", [Table("By arm", ["arm", "share"], [["hold"]])])
     with pytest.raises(ValueError, match="A row of 'By arm' does not have 2 cells"):
         render(replace(page, sections=[page.sections[0], short]))
+
+
+def test_numbers_become_plain():
+    plain_ones = finite({"a": [np.float64(1.5), np.nan, np.inf], 5: (np.int64(2), "x", None)})
+    assert plain_ones == {"a": [1.5, None, None], "5": [2, "x", None]}
+    assert json.dumps(plain_ones) == '{"a": [1.5, null, null], "5": [2, "x", null]}'

@@ -11,7 +11,8 @@ from ranklock.audits.links import LinksAnswer, answer_links
 from ranklock.audits.measure import Measurements
 from ranklock.audits.rankings import RankingsAnswer, answer_rankings
 from ranklock.audits.step import StepAnswer, answer_step
-from ranklock.audits.verdicts import Verdict, on_arms, on_genes, on_links, on_rankings, on_step
+from ranklock.audits.verdicts import on_arms, on_genes, on_links, on_rankings, on_step
+from ranklock.page import Verdict
 
 QUESTIONS = {
     "step": "Is there a step, and at which ranks?",
@@ -42,15 +43,12 @@ def answer(
     symbols: Mapping[int, str] | None = None,
     seed: int = 0,
 ) -> Answers:
-    """Answer the five questions.
+    """Answer the five questions; without a network there are no targets and no symbols.
 
     Parameters
     ----------
-    measured
-        The measurements.
-    targets, network, symbols
-        Token of a regulator → tokens of its targets, name of the network, token → symbol; none
-        without a network.
+    targets, symbols
+        Token of a regulator → tokens of its targets, token → symbol.
     seed
         Of the rank-matched draws.
     """
@@ -59,11 +57,12 @@ def answer(
     rankings = answer_rankings(measured)
     arms = answer_comparison(measured, step, rankings)
     links = None if not targets else answer_links(measured, targets, network, symbols or {}, seed)
-    verdicts = (
-        on_step(step, arms),
-        on_genes(genes),
-        on_rankings(rankings),
-        on_arms(arms, step),
-        on_links(links, given=bool(targets)),
-    )
+    sayings = {
+        "step": on_step(step, arms),
+        "genes": on_genes(genes),
+        "rankings": on_rankings(rankings),
+        "arms": on_arms(arms, step),
+        "links": on_links(links, given=bool(targets)),
+    }
+    verdicts = tuple(Verdict(name, asks, *sayings[name]) for name, asks in QUESTIONS.items())
     return Answers(step, genes, rankings, arms, links, verdicts)

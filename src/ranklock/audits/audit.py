@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,8 @@ def _audit_cells(experiment: Experiment, options: _Options, budget: Budget) -> A
     with work_folder(options.folder, KIND, identity, _OWN, overwrite=options.overwrite) as work:
         with work.setup_lock():
             if work.manifest is None:
-                work.write_manifest({"sample": experiment.sample(budget).to_json()})
-        sample = Sample.from_json((work.manifest or {})["sample"])
+                work.write_manifest({"sample": asdict(experiment.sample(budget))})
+        sample = Sample(**(work.manifest or {})["sample"])
         run = experiment.run(sample)
         if not run.complete:
             raise InputError(
@@ -235,10 +235,7 @@ def _answer(
             measured, targets=targets, network=network,
             symbols=run.genes["symbol"].astype(str).to_dict(), seed=options.seed,
         )  # fmt: skip
-        described = {
-            "cells": measured.tasks["cell"].nunique(),
-            **sample,
-            "network": network or None,
-        }
+        cells = measured.tasks["cell"].nunique()
+        described = {"cells": cells, **sample, "network": network or None}
         write_audit(work, measured, answers, described, run.manifest, options.formats)
         work.write_manifest({**(work.manifest or {}), "complete": True})

@@ -68,18 +68,9 @@ class ArmCompared:
 
 @dataclass(frozen=True)
 class ComparisonAnswer:
-    """Answer to question 4.
+    """Answer to question 4, by the rule.
 
-    Attributes
-    ----------
-    arms
-        Arm → comparison.
-    recommendation
-        What follows from the rule.
-    outcome
-        One of ``unknown``, ``unbiased``, ``cured``, ``cures differ``, ``not cured``.
-    rule
-        The rule.
+    ``outcome`` is ``unknown``, ``unbiased``, ``cured``, ``cures differ`` or ``not cured``.
     """
 
     arms: dict[str, ArmCompared]

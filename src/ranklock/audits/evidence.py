@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ranklock.arms import KNOCK_OUT_ARMS, Positions
 from ranklock.audits.answers import Answers
-from ranklock.audits.genes import Departure
-from ranklock.audits.rankings import Mover, Ranking
+from ranklock.audits.rankings import Ranking
 from ranklock.audits.step import Region
-from ranklock.page import Block, Cell, Figure, Paragraph, Table
+from ranklock.page import Block, Figure, Paragraph, Table
 from ranklock.statistics.intervals import Estimate
 
 Figures: TypeAlias = Mapping[str, Figure]
@@ -93,48 +92,35 @@ def _genes(answers: Answers, figures: Figures) -> list[Block]:
             rows,
         ),
         *_of(figures, "variance", "departures"),
-        _departures("Steps larger than the rank predicts", answers.genes.larger),
-        _departures("Steps smaller than the rank predicts", answers.genes.smaller),
+        _gene_table("Steps larger than the rank predicts", answers.genes.larger, _DEPARTURES),
+        _gene_table("Steps smaller than the rank predicts", answers.genes.smaller, _DEPARTURES),
     ]
 
 
-def _departures(caption: str, departures: Sequence[Departure]) -> Table:
-    return _gene_table(
-        caption,
-        departures,
-        {
-            "cells": [d.cells for d in departures],
-            "mean rank": [f"{d.mean_rank:.0f}" for d in departures],
-            "step, log10": [f"{d.step:+.2f}" for d in departures],
-            "departure, log10": [f"{d.departure:+.2f}" for d in departures],
-            "q": [f"{d.q:.2g}" for d in departures],
-        },
-    )
-
-
-def _movers(caption: str, movers: Sequence[Mover]) -> Table:
-    return _gene_table(
-        caption,
-        movers,
-        {
-            "mean rank": [f"{m.mean_rank:.0f}" for m in movers],
-            "place under delete": [m.place_under_whole for m in movers],
-            "place under hold": [m.place_under_edit for m in movers],
-        },
-    )
+# Column of a table of genes → of its records, and how numbers are written.
+_DEPARTURES = {
+    "cells": ("cells", ""), "mean rank": ("mean_rank", ".0f"), "step, log10": ("step", "+.2f"),
+    "departure, log10": ("departure", "+.2f"), "q": ("q", ".2g"),
+}  # fmt: skip
+_MOVERS = {
+    "mean rank": ("mean_rank", ".0f"), "place under delete": ("place_under_whole", ""),
+    "place under hold": ("place_under_edit", ""),
+}  # fmt: skip
 
 
 def _gene_table(
-    caption: str,
-    genes: Sequence[Departure] | Sequence[Mover],
-    columns: Mapping[str, Sequence[Cell]],
+    caption: str, genes: Sequence[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]]
 ) -> Table:
     """A row a gene; without Ensembl IDs where they are all the names that there are."""
-    names: dict[str, Sequence[Cell]] = {"gene": [gene.gene for gene in genes]}
-    if any(gene.gene != gene.gene_id for gene in genes):
-        names["Ensembl ID"] = [gene.gene_id for gene in genes]
-    table = {**names, **columns}
-    return Table(caption, list(table), list(zip(*table.values(), strict=True)))
+    names = {"gene": ("gene", "")}
+    if any(gene["gene"] != gene["gene_id"] for gene in genes):
+        names["Ensembl ID"] = ("gene_id", "")
+    shown = {**names, **columns}
+    rows = [
+        [f"{gene[name]:{form}}" if form else gene[name] for name, form in shown.values()]
+        for gene in genes
+    ]
+    return Table(caption, list(shown), rows)
 
 
 def _rankings(answers: Answers, figures: Figures) -> list[Block]:
@@ -186,8 +172,8 @@ def _ranking_tables(ranking: Ranking) -> list[Block]:
              *(f"shared of top {size}" for size in sizes)),
             agreements,
         ),
-        _movers(f"Rise most without the rank shift, by {what}", ranking.rise),
-        _movers(f"Fall most without the rank shift, by {what}", ranking.fall),
+        _gene_table(f"Rise most without the rank shift, by {what}", ranking.rise, _MOVERS),
+        _gene_table(f"Fall most without the rank shift, by {what}", ranking.fall, _MOVERS),
     ]  # fmt: skip
 
 

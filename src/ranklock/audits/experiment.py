@@ -29,23 +29,7 @@ _BESIDE = 0.7  # of a time: the rest goes to writing, measuring and the report
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """Knock-outs of an audit of cells.
-
-    Attributes
-    ----------
-    cells, model, asked
-        What is knocked out of, in which model, and how.
-    folder
-        Where its run goes.
-    states
-        Start and goal states; None without.
-    network
-        Known links; None without.
-    batch_size
-        Tasks in one forward; found if None.
-    progress
-        Whether to show progress on stderr.
-    """
+    """Knock-outs of an audit of cells; ``folder`` is where its run goes."""
 
     cells: Cells
     model: Model

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ranklock.audits.answers import Answers
 from ranklock.audits.genes import GenesAnswer
 from ranklock.audits.links import LinksAnswer
-from ranklock.audits.measure import Example, HeatMap, Measurements
+from ranklock.audits.measure import Example, Measurements
 from ranklock.audits.panels import (
     bars,
     colour,
     dotted,
     interval,
     labels,
-    matrix,
     numbers,
     panels,
     points,
@@ -71,16 +71,16 @@ def _example(example: Example, floor: float) -> Figure:
     )
 
 
-def _heat(heat: dict[str, HeatMap]) -> Figure:
-    finite = np.concatenate([h.values[np.isfinite(h.values)] for h in heat.values()])
+def _heat(heat: dict[str, pd.DataFrame]) -> Figure:
+    finite = pd.concat(heat).stack().dropna()
     low, high = (float(np.quantile(finite, q)) for q in (0.01, 0.99)) if len(finite) else (0, 1)
 
     def heatmap(arm: str) -> list[dict[str, Any]]:
-        edges = heat[arm].edges
-        middles = [round(x) for x in (edges[:-1] + edges[1:]) / 2]
+        middles = [round(middle) for middle in heat[arm].index]
         return [
             {
-                "type": "heatmap", "x": middles, "y": middles, "z": matrix(heat[arm].values),
+                "type": "heatmap", "x": middles, "y": middles,
+                "z": [numbers(row) for row in heat[arm].values],
                 "zmin": low, "zmax": high, "colorscale": "Viridis",
                 "showscale": arm == list(heat)[-1], "hoverongaps": False,
                 "colorbar": {"title": {"text": "log10 cosine distance", "side": "right"},

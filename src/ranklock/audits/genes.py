@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ranklock.audits.measure import Measurements
-from ranklock.statistics.significance import (
-    FALSE_DISCOVERIES,
-    false_discovery_rates,
-    moderated_t,
-)
+from ranklock.statistics.significance import FALSE_DISCOVERIES, false_discovery_rates, moderated_t
 from ranklock.statistics.smooth import rank_smooth
 from ranklock.statistics.variance import VarianceShares, variance_shares
 
 FEWEST_CELLS = 3  # that must have a gene for it to be tested
 _SHOWN = 10
+_DEPARTURE = ["gene", "gene_id", "cells", "mean_rank", "step", "departure", "q"]
 _MEANS = ("step", "superiority", "cosine_distance")
-
-
-@dataclass(frozen=True)
-class Departure:
-    """A gene whose step departs from what its rank predicts.
-
-    ``departure`` is the mean over its cells of the step, in log10, less what rank and cell predict.
-    """
-
-    gene: str
-    gene_id: str
-    cells: int
-    mean_rank: float
-    step: float
-    departure: float
-    q: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +32,8 @@ class GenesAnswer:
     tested, significant
         Genes in three cells or more, and those that depart at a false-discovery rate of 5 %.
     larger, smaller
-        Genes that depart most, both ways.
+        Genes that depart most, both ways: a record each, of ``gene``, ``gene_id``, ``cells``,
+        ``mean_rank``, ``step``, ``departure`` and ``q``.
     table
         One row a knocked-out gene: ``gene``, ``gene_id``, ``cells``, ``mean_rank``,
         ``share_of_shift`` (where it was measured), ``step`` (under the arm that genes were tested
@@ -63,8 +46,8 @@ class GenesAnswer:
     variance: dict[str, VarianceShares]
     tested: int
     significant: int
-    larger: list[Departure]
-    smaller: list[Departure]
+    larger: list[dict[str, Any]]
+    smaller: list[dict[str, Any]]
     table: pd.DataFrame
     means: pd.DataFrame
 
@@ -93,8 +76,8 @@ def answer_genes(measured: Measurements) -> GenesAnswer | None:
         shares,
         len(tested),
         int((tested["q"] <= FALSE_DISCOVERIES).sum()),
-        _departures(larger.nlargest(_SHOWN, "departure")),
-        _departures(smaller.nsmallest(_SHOWN, "departure")),
+        larger.nlargest(_SHOWN, "departure")[_DEPARTURE].to_dict("records"),
+        smaller.nsmallest(_SHOWN, "departure")[_DEPARTURE].to_dict("records"),
         table,
         gene_means(measured),
     )
@@ -145,13 +128,3 @@ def _by_gene(measured: Measurements, arm: str) -> pd.DataFrame:
     return table.reset_index().sort_values(
         ["cells", "gene_id"], ascending=[False, True], kind="stable", ignore_index=True
     )
-
-
-def _departures(rows: pd.DataFrame) -> list[Departure]:
-    return [
-        Departure(
-            row.gene, row.gene_id, int(row.cells), float(row.mean_rank), float(row.step),
-            float(row.departure), float(row.q),
-        )
-        for row in rows.itertuples()
-    ]  # fmt: skip

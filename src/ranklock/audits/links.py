@@ -22,23 +22,13 @@ OTHERS = 20  # regulators at like ranks that a regulator is compared with
 
 @dataclass(frozen=True)
 class Recovery:
-    """How well one score ranks known targets, over regulators.
+    """How well one score ranks known targets: means over regulators, and intervals over them.
 
-    Attributes
-    ----------
-    auroc, average_precision
-        Means over regulators; intervals over regulators.
-    null_auroc, null_average_precision
-        The same of rank-matched targets.
-    under_others
-        Mean AUROC of the same targets when other regulators at like ranks are knocked out: what
-        genes that move under any perturbation give.
-    p_under_others
-        Of a mean difference from that as large, over regulators.
-    p
-        Of so large a mean AUROC under that null.
-    significant
-        Regulators whose own AUROC is significant at a false-discovery rate of 5 %.
+    ``null_…`` are those of rank-matched targets, and ``p`` is that of so large a mean AUROC under
+    them. ``under_others`` is the mean AUROC of the same targets when other regulators at like ranks
+    are knocked out, which is what genes that move under any perturbation give;
+    ``p_under_others`` that of a mean difference from it as large. ``significant`` regulators have
+    an AUROC of their own with q ≤ 0.05.
     """
 
     auroc: Estimate
@@ -53,25 +43,13 @@ class Recovery:
 
 @dataclass(frozen=True)
 class LinksAnswer:
-    """Answer to question 5.
-
-    Attributes
-    ----------
-    network
-        Where the links are from.
-    regulators, links
-        How many were tested.
-    scores
-        Arm or baseline → how well it ranks known targets.
-    table
-        One row a regulator and score.
-    """
+    """Answer to question 5; ``regulators`` and ``links`` say how many were tested."""
 
     network: str
     regulators: int
     links: int
-    scores: dict[str, Recovery]
-    table: pd.DataFrame
+    scores: dict[str, Recovery]  # of each arm or baseline
+    table: pd.DataFrame  # one row a regulator and score
 
 
 def answer_links(
@@ -81,21 +59,7 @@ def answer_links(
     symbols: Mapping[int, str],
     seed: int,
 ) -> LinksAnswer | None:
-    """How well effects rank known targets; None when no regulator has enough of them.
-
-    Parameters
-    ----------
-    measured
-        The measurements.
-    targets
-        Token of a regulator → tokens of its targets.
-    name
-        Name of the network.
-    symbols
-        Token → symbol.
-    seed
-        Of the rank-matched draws.
-    """
+    """How well effects rank known targets; None when no regulator has enough of them."""
     responses = measured.responses
     if responses is None:
         return None

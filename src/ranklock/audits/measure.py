@@ -30,45 +30,16 @@ _SAME_FOR_ALL = ("kind", "gene_ranks", "to_rank", "to_ranks", "inserted")
 
 
 @dataclass(frozen=True, eq=False)
-class HeatMap:
-    """Mean log10 effect by perturbed rank and responder rank.
-
-    Attributes
-    ----------
-    edges
-        Bounds of the bins of both, shape (bins + 1,).
-    values
-        Mean log10 cosine distance, shape (bins of the perturbed rank, bins of the responder's);
-        NaN where there is no pair.
-    """
-
-    edges: Array
-    values: Array
-
-
-@dataclass(frozen=True, eq=False)
 class Example:
-    """One knock-out, whole: the one nearest the middle of its cell.
-
-    Attributes
-    ----------
-    cell, gene, rank
-        What was knocked out of what, and where it stands.
-    off_centre
-        How far that is from the middle, as a part of the cell.
-    responders, ranks
-        Symbol and rank of each responder.
-    effects
-        Arm → cosine distance of each.
-    """
+    """One knock-out, whole: the one nearest the middle of its cell."""
 
     cell: str
     gene: str
     rank: int
-    off_centre: float
-    responders: list[str]
-    ranks: Ranks
-    effects: dict[str, npt.NDArray[np.float32]]
+    off_centre: float  # how far the rank is from the middle, as a part of the cell
+    responders: list[str]  # symbols
+    ranks: Ranks  # of the responders
+    effects: dict[str, npt.NDArray[np.float32]]  # arm → cosine distance of each responder
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +61,8 @@ class Measurements:
         (Spearman's correlation with the effects of the edit alone, and how many of the ten largest
         are the same), and ``share_of_shift`` (the genes' pooled artefact share, of the whole arm).
     heat
-        Arm → heat map.
+        Arm → mean log10 cosine distance by perturbed rank (rows) and responder rank (columns),
+        both cut into ``BINS`` that are named by their middles; NaN where there is no pair.
     example
         One knock-out for the figure; None when none has responders on both sides.
     responses
@@ -101,7 +73,7 @@ class Measurements:
 
     arms: tuple[str, ...]
     table: pd.DataFrame
-    heat: dict[str, HeatMap]
+    heat: dict[str, pd.DataFrame]
     example: Example | None
     responses: Responses | None
     floor: float
@@ -146,18 +118,14 @@ def measure(
     sources: Sequence[int] = (),
     progress: bool = False,
 ) -> Measurements:
-    """Measure every knock-out of a run.
+    """Measure every knock-out of a run, finished or not.
 
     Parameters
     ----------
-    run
-        The run, finished or not.
     drawn
         Cell → ranks that were drawn to cover the ranks; all that there are by default.
     sources
         Tokens whose responders' effects are kept, for the network.
-    progress
-        Whether to show progress on stderr.
 
     Raises
     ------
@@ -171,7 +139,9 @@ def measure(
         return Measurements(arms, table, {}, None, None, floor)
     edges = np.linspace(0, table["genes_in_cell"].max(), BINS + 1)
     sums = {arm: np.zeros((2, BINS, BINS)) for arm in arms}
-    responses = Responses.empty(run.genes.index, sources, arms) if len(sources) else None
+    responses = None
+    if len(sources):
+        responses = Responses(np.sort(run.genes.index.to_numpy(np.int64)), sources, arms)
     ids = run.perturbations["gene_id"].astype(str).to_numpy()
     parts: list[pd.DataFrame] = []
     example: Example | None = None
@@ -190,8 +160,12 @@ def measure(
     table["arm"] = pd.Categorical(table["arm"], arms)
     if decomposed_arm(arms) is not None:
         table["share_of_shift"] = table["shift_along_total"] / table["displacement_squared"]
+    middles = (edges[:-1] + edges[1:]) / 2
     with np.errstate(invalid="ignore"):
-        heat = {arm: HeatMap(edges, total / counts) for arm, (total, counts) in sums.items()}
+        heat = {
+            arm: pd.DataFrame(total / counts, middles, middles)
+            for arm, (total, counts) in sums.items()
+        }
     return Measurements(arms, table, heat, example, responses, floor)
 
 
@@ -288,12 +262,9 @@ def _of_block(
 
 def _shared_top(first: Array, second: Array) -> float:
     """How many of the ten largest are the same; NaN with too few for that to say anything."""
-    return float(len(_top(first) & _top(second))) if len(first) >= 2 * _TOP else np.nan
-
-
-def _top(values: Array) -> set[int]:
-    """Which are the ten largest; of equal ones the first."""
-    return set(np.argsort(-values, kind="stable")[:_TOP].tolist())
+    # Of equal ones the first.
+    one, two = (np.argsort(-values, kind="stable")[:_TOP] for values in (first, second))
+    return float(np.isin(one, two).sum()) if len(first) >= 2 * _TOP else np.nan
 
 
 def _log(effects: npt.NDArray[np.float32], floor: float) -> Array:

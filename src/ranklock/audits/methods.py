@@ -10,15 +10,7 @@ Blocks = tuple[Paragraph | Formula | Table, ...]
 
 
 def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
-    """Definitions and formulas, in the order of the questions.
-
-    Parameters
-    ----------
-    arms
-        Of the audit.
-    drawn
-        Whether the knock-outs were drawn for it; otherwise they are those of a run.
-    """
+    """Definitions and formulas; ``drawn`` says whether the knock-outs were drawn for the audit."""
     return (
         Paragraph(
             "A cell is read as genes ranked by expression. An arm is one exact way of expressing a "
@@ -28,16 +20,11 @@ def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
             "Arms of this audit",
             ("arm", "edit", "positions", "what it isolates"),
             [
-                tuple(
+                [
                     text.replace("`", "")
-                    for text in (
-                        name,
-                        KNOCK_OUT_ARMS[name].edit.value,
-                        KNOCK_OUT_ARMS[name].positions.value,
-                        KNOCK_OUT_ARMS[name].isolates,
-                    )
-                )
-                for name in arms
+                    for text in (arm.name, arm.edit.value, arm.positions.value, arm.isolates)
+                ]
+                for arm in map(KNOCK_OUT_ARMS.__getitem__, arms)
             ],
         ),
         Paragraph(

@@ -142,8 +142,3 @@ def numbers(values: Any) -> list[float | None]:
     """Numbers for JSON: four digits are more than a screen shows."""
     array: npt.NDArray[np.float64] = np.asarray(values, dtype=np.float64)
     return [float(f"{x:.4g}") if np.isfinite(x) else None for x in array]
-
-
-def matrix(values: npt.NDArray[np.float64]) -> list[list[float | None]]:
-    """Rows of numbers."""
-    return [numbers(row) for row in values]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,38 +21,14 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two arms rank the knock-outs.
-
-    Attributes
-    ----------
-    arms
-        The two.
-    genes
-        Knocked-out genes that both rank.
-    pooled
-        Spearman's correlation of the genes' mean shifts.
-    within_cells
-        The same among the knock-outs of a cell, averaged over cells.
-    overlap
-        Size of a top → share that is in both tops, and the share that chance gives.
-    """
+    """How two arms rank the knock-outs, by Spearman's correlation of their shifts."""
 
     arms: tuple[str, str]
-    genes: int
-    pooled: float
-    within_cells: Estimate
+    genes: int  # knocked-out ones that both rank
+    pooled: float  # of the genes' means
+    within_cells: Estimate  # among the knock-outs of a cell, averaged over cells
+    # Size of a top → share that is in both tops, and the share that chance gives.
     overlap: dict[str, tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Mover:
-    """A gene and its places among the knock-outs, 1 being the largest shift."""
-
-    gene: str
-    gene_id: str
-    mean_rank: float
-    place_under_whole: int
-    place_under_edit: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +50,9 @@ class Ranking:
     agreements
         Of every pair of arms.
     rise, fall
-        Genes whose place improves or worsens most from what people run today to the edit alone.
+        Genes whose place improves or worsens most from what people run today to the edit alone:
+        a record each, of ``gene``, ``gene_id``, ``mean_rank``, ``place_under_whole`` and
+        ``place_under_edit``, 1 being the largest shift.
     """
 
     what: str
@@ -81,8 +60,8 @@ class Ranking:
     rank_explains: dict[str, Estimate]
     size_against_rank: dict[str, Estimate] | None
     agreements: list[Agreement]
-    rise: list[Mover]
-    fall: list[Mover]
+    rise: list[dict[str, Any]]
+    fall: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -111,8 +90,8 @@ def _ranking(measured: Measurements, column: str, what: str, *, signed: bool) ->
     shifts = measured.beside(column)
     tasks = measured.tasks.loc[shifts.index]
     means = shifts.groupby(tasks["gene_id"]).mean()
-    rise: list[Mover] = []
-    fall: list[Mover] = []
+    rise: list[dict[str, Any]] = []
+    fall: list[dict[str, Any]] = []
     if measured.whole is not None and measured.edit is not None:
         rise, fall = _movers(tasks, means[measured.whole], means[measured.edit])
     return Ranking(
@@ -156,15 +135,14 @@ def _agreement(
 
 def _movers(
     tasks: pd.DataFrame, under_whole: pd.Series, under_edit: pd.Series
-) -> tuple[list[Mover], list[Mover]]:
-    means = pd.DataFrame({"whole": under_whole, "edit": under_edit}).dropna()
-    places = means.rank(ascending=False, method="first").astype(int)
-    change = (places["whole"] - places["edit"]).sort_values(kind="stable")
-    grouped = tasks.groupby("gene_id")
-    symbols, ranks = grouped["gene"].first(), grouped["gene_rank"].mean()
-
-    def movers(ids: pd.Index) -> list[Mover]:
-        return [Mover(symbols[i], str(i), float(ranks[i]), *map(int, places.loc[i])) for i in ids]
-
-    rising, falling = change[change > 0], change[change < 0]
-    return movers(rising.index[::-1][:_SHOWN]), movers(falling.index[:_SHOWN])
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Genes that rise and that fall most, as ``Ranking`` has them."""
+    means = pd.DataFrame({"place_under_whole": under_whole, "place_under_edit": under_edit})
+    places = means.dropna().rank(ascending=False, method="first").astype(int)
+    genes = tasks.groupby("gene_id").agg(gene=("gene", "first"), mean_rank=("gene_rank", "mean"))
+    movers = genes.reset_index().set_index("gene_id", drop=False)[["gene", "gene_id", "mean_rank"]]
+    movers = movers.join(places, how="right")
+    change = (places["place_under_whole"] - places["place_under_edit"]).sort_values(kind="stable")
+    rising, falling = change.index[change > 0], change.index[change < 0]
+    rise, fall = (movers.loc[ids[:_SHOWN]].to_dict("records") for ids in (rising[::-1], falling))
+    return rise, fall

@@ -9,22 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ranklock.audits.answers import QUESTIONS, Answers
+from ranklock.audits.answers import Answers
 from ranklock.audits.evidence import evidence
 from ranklock.audits.genes import gene_means
 from ranklock.audits.measure import Measurements
 from ranklock.audits.methods import citation, methods
-from ranklock.page import (
-    BigTable,
-    Column,
-    Figure,
-    Json,
-    Page,
-    Paragraph,
-    Section,
-    Verdict,
-    render,
-)
+from ranklock.page import BigTable, Column, Figure, Json, Page, Paragraph, Section, render
 from ranklock.run.manifest import Manifest
 
 _TITLES = {
@@ -44,27 +34,15 @@ def report_of(
     manifest: Manifest,
     figures: Mapping[str, Figure],
 ) -> str:
-    """The page as HTML.
-
-    Parameters
-    ----------
-    measured, answers
-        Of the audit.
-    content
-        The audit as JSON has it.
-    manifest
-        Of the run under it.
-    figures
-        From :func:`ranklock.audits.figures.figures_of`.
-    """
+    """The page as HTML; ``content`` is the audit as JSON has it, ``manifest`` that of its run."""
     sample = content["sample"]
     blocks = evidence(answers, figures)
     sections = [
         Section(
-            verdict.question,
-            f"{number}. {_TITLES[verdict.question]}",
+            verdict.section,
+            f"{number}. {_TITLES[verdict.section]}",
             verdict.answer,
-            blocks[verdict.question],
+            blocks[verdict.section],
             answered=not verdict.answer.startswith("Not answered"),
         )
         for number, verdict in enumerate(answers.verdicts, start=1)
@@ -97,10 +75,7 @@ def report_of(
         "Audit of in-silico knock-outs",
         f"{sample['knockouts']:,} knock-outs of {sample['genes']:,} genes in {sample['cells']:,} "
         f"cells, under {len(measured.arms)} arms" + _of_which(sample),
-        [
-            Verdict(v.question, QUESTIONS[v.question], v.answer, v.number, v.tone)
-            for v in answers.verdicts
-        ],
+        answers.verdicts,
         _lead(manifest),
         sections,
         [f"Made by Ranklock {version('ranklock')}. Nothing on this page is fetched from anywhere."],

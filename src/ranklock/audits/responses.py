@@ -20,24 +20,13 @@ FEWEST_CELLS = 8  # for a correlation over cells to say anything
 
 @dataclass(eq=False)
 class Response:
-    """How genes respond to one regulator: sums over the cells it was knocked out of.
+    """How genes respond to one regulator: sums over the cells it was knocked out of."""
 
-    Attributes
-    ----------
-    places
-        Each gene's place among the effects, shape (arms, genes).
-    distances, ranks, counts
-        Distance in rank from the regulator, the responder's own relative rank, and number of
-        cells, shape (genes,).
-    regulator_ranks
-        The regulator's relative rank.
-    """
-
-    places: Array
-    distances: Array
-    ranks: Array
-    counts: Array
-    regulator_ranks: float = 0.0
+    places: Array  # of each gene among the effects, shape (arms, genes)
+    distances: Array  # in rank, from the regulator, shape (genes,)
+    ranks: Array  # relative ones of the responders, shape (genes,)
+    counts: Array  # of cells, shape (genes,)
+    regulator_ranks: float = 0.0  # relative
 
     @property
     def mean_rank(self) -> float:
@@ -47,35 +36,17 @@ class Response:
 
 @dataclass(eq=False)
 class Responses:
-    """Responses to the regulators of a network, filled block by block.
+    """Responses to the regulators of a network (``sources``), filled block by block.
 
-    Attributes
-    ----------
-    genes
-        Tokens of all genes, ascending.
-    sources
-        Tokens of the regulators.
-    arms
-        Names of the arms.
-    of
-        Regulator → how genes respond to it.
-    expression
-        Row of a cell → relative expression rank of each gene: 1 for the highest, 0 where it is
-        absent.
+    ``expression`` holds of each row of the cells the relative expression rank of each gene: 1 for
+    the highest, 0 where it is absent.
     """
 
-    genes: npt.NDArray[np.int64]
-    sources: tuple[int, ...]
+    genes: npt.NDArray[np.int64]  # tokens of all genes, ascending
+    sources: Sequence[int]
     arms: tuple[str, ...]
     of: dict[int, Response] = field(default_factory=dict)
     expression: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
-
-    @classmethod
-    def empty(
-        cls, genes: npt.ArrayLike, sources: Sequence[int], arms: tuple[str, ...]
-    ) -> Responses:
-        """Responses of some genes, before any is added."""
-        return cls(np.sort(np.asarray(genes, dtype=np.int64)), tuple(sources), arms)
 
     def add(self, block: EffectBlock) -> None:
         """Add the knock-outs of a block that are regulators."""
@@ -86,7 +57,11 @@ class Responses:
             self.expression[block.row] = levels
         last = max(block.genes_in_cell - 1, 1)
         for k in np.flatnonzero(np.isin(block.genes, self.sources)):
-            response = self._response(int(block.genes[k]))
+            source = int(block.genes[k])
+            if source not in self.of:
+                sums = np.zeros((len(self.arms) + 3, len(self.genes)))
+                self.of[source] = Response(sums[:-3], *sums[-3:])
+            response = self.of[source]
             responding = np.isfinite(block.distances[self.arms[0]][k])
             genes, ranks = columns[responding], block.responder_ranks[responding]
             for places, arm in zip(response.places, self.arms, strict=True):
@@ -96,12 +71,6 @@ class Responses:
             response.ranks[genes] += ranks / last
             response.counts[genes] += 1
             response.regulator_ranks += float(block.gene_ranks[k]) / last
-
-    def _response(self, source: int) -> Response:
-        if source not in self.of:
-            places = np.zeros((len(self.arms), len(self.genes)))
-            self.of[source] = Response(places, *np.zeros((3, len(self.genes))))
-        return self.of[source]
 
     def coexpression(self, source: int) -> Array | None:
         """|Spearman| of every gene with a regulator over the cells; None with too few cells."""

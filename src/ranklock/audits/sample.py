@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,26 +16,15 @@ FEWEST = 24  # knock-outs in a cell, before fewer cells are taken
 
 @dataclass(frozen=True)
 class Sample:
-    """Knock-outs of an audit.
+    """Knock-outs of an audit: rows of its cells, ascending, and the ranks drawn in each.
 
-    Attributes
-    ----------
-    cells
-        Rows of the cells that are audited, ascending.
-    by_rank
-        For each of them, the ranks drawn to cover all ranks, ascending.
-    for_network
-        For each, the ranks of regulators that were added for the network.
+    ``by_rank`` were drawn to cover all ranks, ascending; ``for_network`` are those of regulators
+    that were added for the network.
     """
 
-    cells: tuple[int, ...]
-    by_rank: tuple[tuple[int, ...], ...]
-    for_network: tuple[tuple[int, ...], ...]
-
-    @property
-    def knockouts(self) -> int:
-        """How many knock-outs there are."""
-        return sum(len(ranks) for ranks in self.ranks)
+    cells: Sequence[int]
+    by_rank: Sequence[Sequence[int]]
+    for_network: Sequence[Sequence[int]]
 
     @property
     def ranks(self) -> tuple[tuple[int, ...], ...]:
@@ -44,19 +32,6 @@ class Sample:
         return tuple(
             tuple(sorted({*by_rank, *for_network}))
             for by_rank, for_network in zip(self.by_rank, self.for_network, strict=True)
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """What :meth:`from_json` reads."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Sample:
-        """The sample that was written."""
-        return cls(
-            tuple(content["cells"]),
-            tuple(tuple(ranks) for ranks in content["by_rank"]),
-            tuple(tuple(ranks) for ranks in content["for_network"]),
         )
 
 
@@ -73,10 +48,8 @@ def draw_sample(
 
     Parameters
     ----------
-    cells
-        Cells to draw from.
     model
-        Whose input size cuts them.
+        Whose input size cuts the cells.
     knockouts
         How many to draw, about. Cells are left out, at random, where each would get fewer than
         ``FEWEST``.
@@ -85,8 +58,6 @@ def draw_sample(
     sources
         Tokens of a network's regulators: half of a cell's knock-outs are theirs, as far as it has
         them.
-    seed
-        Of the draw.
 
     Notes
     -----

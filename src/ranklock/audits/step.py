@@ -22,25 +22,11 @@ NEAR_RANK = 0.01  # of a cell's genes: how near the change point must lie, and a
 
 @dataclass(frozen=True)
 class ArmStep:
-    """The step under one arm.
+    """The step under one arm; what is measured of a knock-out is said in ``Measurements``.
 
-    Attributes
-    ----------
-    superiority
-        Probability that a responder after the rank moves further than one before it.
-    step
-        Difference of the medians of log10 effect after and before the rank.
-    jump
-        How far log10 effects jump at the rank itself.
-    located
-        Share of knock-outs whose largest change point lies within 1 % of the responders (at
-        least two) of the rank.
-    located_exactly
-        Share of them in which it lies on the rank.
-    located_by_chance
-        Share that a change point anywhere would give.
-    size
-        ``none``, ``small``, ``medium``, ``large`` or ``reversed``; ``unknown`` without interval.
+    ``located`` is the share of knock-outs whose largest change point lies within ``NEAR_RANK`` of
+    the rank; ``located_exactly`` that of those in which it lies on it; ``located_by_chance`` that
+    which a change point anywhere would give. ``size`` is as :func:`size_of` has it.
     """
 
     superiority: Estimate

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from ranklock.audits.answers import Answers
-from ranklock.audits.measure import HeatMap, Measurements
+from ranklock.audits.measure import Measurements
 from ranklock.statistics.intervals import Estimate
 
 
@@ -36,9 +35,9 @@ def tables_of(measured: Measurements, answers: Answers) -> dict[str, pd.DataFram
             ]
         )  # fmt: skip
     if measured.heat:
-        tables["heat"] = pd.concat(
-            [_tidy(arm, heat) for arm, heat in measured.heat.items()], ignore_index=True
-        )
+        heat = pd.concat(measured.heat, names=["arm", "perturbed_rank"])
+        heat = heat.rename_axis(columns="responder_rank").stack().dropna()
+        tables["heat"] = heat.rename("mean_log10_cosine_distance").reset_index()
     if answers.links is not None:
         tables["links"] = answers.links.table
     return tables
@@ -46,16 +45,3 @@ def tables_of(measured: Measurements, answers: Answers) -> dict[str, pd.DataFram
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-
-
-def _tidy(arm: str, heat: HeatMap) -> pd.DataFrame:
-    rows, columns = np.nonzero(np.isfinite(heat.values))
-    middles = (heat.edges[:-1] + heat.edges[1:]) / 2
-    return pd.DataFrame(
-        {
-            "arm": arm,
-            "perturbed_rank": middles[rows],
-            "responder_rank": middles[columns],
-            "mean_log10_cosine_distance": heat.values[rows, columns],
-        }
-    )

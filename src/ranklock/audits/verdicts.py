@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,27 +17,9 @@ from ranklock.audits.step import StepAnswer
 from ranklock.statistics.intervals import Estimate
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """One question's answer in a sentence.
-
-    Attributes
-    ----------
-    question
-        Key of ``QUESTIONS``.
-    answer
-        The sentence.
-    number
-        The number it rests on, with what it is; empty where there is none.
-    tone
-        ``bad`` where results under ``delete`` mislead, ``good``, ``mixed`` or ``unknown``.
-    """
-
-    question: str
-    answer: str
-    number: str
-    tone: str
+Saying: TypeAlias = tuple[str, str, str]
+"""A sentence; the number it rests on, or nothing; ``bad`` where results under ``delete`` mislead,
+``good``, ``mixed`` or ``unknown``."""
 
 
 def shown(estimate: Estimate, form: str = ".2f") -> str:
@@ -49,15 +31,16 @@ def shown(estimate: Estimate, form: str = ".2f") -> str:
     return f"{estimate.value:{form}} (95% interval {estimate.low:{form}} to {estimate.high:{form}})"
 
 
-def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Verdict:
+def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Saying:
     """Question 1."""
     if step is None:
-        return Verdict("step", "Not answered: effects on genes were not read.", "", "unknown")
+        return "Not answered: effects on genes were not read.", "", "unknown"
     name = whole_arm(step.arms) or next(iter(step.arms))
     arm, share = step.arms[name], arms.arms[name].artefact_share
     if not np.isfinite(arm.superiority.value):
-        why = "no knock-out has five responders on either side"
-        return Verdict("step", f"Not answered: {why}.", "", "unknown")
+        return (
+            "Not answered: no knock-out has five responders on either side.", "", "unknown"
+        )  # fmt: skip
     has_step = arms.arms[name].has_step
     verb = {True: "Yes", False: "No", None: "Not certain"}[has_step]
     sentence = (
@@ -72,7 +55,7 @@ def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Verdict:
     if np.isfinite(share.value):
         sentence += f" {shown(share, '.1%')} of the squared movement is rank shift."
     tone = {True: "bad", False: "good", None: "unknown"}[has_step]
-    return Verdict("step", sentence, f"P = {arm.superiority.value:.2f}", tone)
+    return sentence, f"P = {arm.superiority.value:.2f}", tone
 
 
 def _where(step: StepAnswer, arm: str) -> str:
@@ -107,13 +90,13 @@ def _factor(step: float) -> str:
     return f"×{number}" if step >= 0 or number == "1.0" else f"×1/{number}"
 
 
-def on_genes(genes: GenesAnswer | None) -> Verdict:
+def on_genes(genes: GenesAnswer | None) -> Saying:
     """Question 2."""
     if genes is None:
-        return Verdict("genes", "Not answered: effects on genes were not read.", "", "unknown")
+        return "Not answered: effects on genes were not read.", "", "unknown"
     shares = genes.variance[genes.measured]
     if not np.isfinite(shares.shares["rank"].value):
-        return Verdict("genes", f"Not answered. {shares.note}", "", "unknown")
+        return f"Not answered. {shares.note}", "", "unknown"
     rank, gene = shares.shares["rank"], shares.shares["gene"]
     split = f"rank explains {rank.value:.0%} of the variance of the {genes.measured}"
     begin, tone = "", "unknown"
@@ -133,18 +116,18 @@ def on_genes(genes: GenesAnswer | None) -> Verdict:
     )
     sentence = f"{begin}{split}; {tested}."
     sentence = sentence[0].upper() + sentence[1:]
-    return Verdict("genes", sentence, f"rank {rank.value:.0%}", tone)
+    return sentence, f"rank {rank.value:.0%}", tone
 
 
-def on_rankings(rankings: RankingsAnswer | None) -> Verdict:
+def on_rankings(rankings: RankingsAnswer | None) -> Saying:
     """Question 3."""
     if rankings is None:
-        return Verdict("rankings", "Not answered: cell shifts were not read.", "", "unknown")
+        return "Not answered: cell shifts were not read.", "", "unknown"
     against = rankings.cell_shift.against_rank
     name = whole_arm(against) or next(iter(against))
     rho = against[name]
     if not np.isfinite(rho.value):
-        return Verdict("rankings", "Not answered: too few knock-outs in a cell.", "", "unknown")
+        return "Not answered: too few knock-outs in a cell.", "", "unknown"
     sentence = (
         f"Under {name}, the cell shift goes with the knocked-out gene's rank at Spearman "
         f"{shown(rho, '+.2f')}"
@@ -157,7 +140,7 @@ def on_rankings(rankings: RankingsAnswer | None) -> Verdict:
     if rankings.goal is not None:
         towards = [f"{a} {e.value:+.2f}" for a, e in rankings.goal.against_rank.items()]
         sentence += f" The shift towards the goal goes with rank at {', '.join(towards)}."
-    return Verdict("rankings", sentence, f"ρ {rho.value:+.2f}", _tone_of_correlation(rho))
+    return sentence, f"ρ {rho.value:+.2f}", _tone_of_correlation(rho)
 
 
 def _agreement(ranking: Ranking, arms: set[str]) -> str:
@@ -182,7 +165,7 @@ def _tone_of_correlation(rho: Estimate) -> str:
     return "good" if rho.low >= -STILL_RANKED and rho.high <= STILL_RANKED else "mixed"
 
 
-def on_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Verdict:
+def on_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Saying:
     """Question 4."""
     tones = {"cured": "good", "unbiased": "good", "cures differ": "mixed", "not cured": "bad"}
     begin = {
@@ -206,10 +189,10 @@ def on_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Verdict:
         measured = f"The probability of moving further below the gene is {'; '.join(parts)}. "
         number = f"P = {step.arms[cures[0]].superiority.value:.2f}"
     text = f"{begin.get(arms.outcome, '')}{measured}{arms.recommendation}"
-    return Verdict("arms", text, number, tones.get(arms.outcome, "unknown"))
+    return text, number, tones.get(arms.outcome, "unknown")
 
 
-def on_links(links: LinksAnswer | None, *, given: bool) -> Verdict:
+def on_links(links: LinksAnswer | None, *, given: bool) -> Saying:
     """Question 5; ``given`` says whether there was a network."""
     if links is None:
         why = (
@@ -218,7 +201,7 @@ def on_links(links: LinksAnswer | None, *, given: bool) -> Verdict:
             "it needs a network of known links (--network): a table with the columns source and "
             "target, or collectri"
         )  # fmt: skip
-        return Verdict("links", f"Not answered: {why}.", "", "unknown")
+        return f"Not answered: {why}.", "", "unknown"
     name = edit_arm(_arms_of(links)) or next(iter(links.scores))
     score = links.scores[name]
     baselines = {s: links.scores[s].auroc.value for s in BASELINES if s in links.scores}
@@ -245,7 +228,7 @@ def on_links(links: LinksAnswer | None, *, given: bool) -> Verdict:
         f"rank known targets with AUROC {shown(score.auroc)}; targets at like ranks "
         f"{score.null_auroc:.2f}, p = {score.p:.2g}. Beside it: {numbers}."
     )
-    return Verdict("links", sentence, f"AUROC {score.auroc.value:.2f}", tone)
+    return sentence, f"AUROC {score.auroc.value:.2f}", tone
 
 
 def _arms_of(links: LinksAnswer) -> list[str]:

@@ -119,27 +119,27 @@ def _check_rows(table: Any) -> None:
         raise ValueError(f"A row of {table.caption!r} does not have {width} cells.")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """What JSON can hold: NaN and infinity become null, NumPy's numbers Python's."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 
 def _embedded(value: Any) -> Markup:
     """JSON that nothing in it can turn into HTML."""
-    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(_IN_SCRIPT))
 
 
 def _pretty(value: Any) -> str:
-    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=2)
+    return json.dumps(finite(value), ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def _payload(table: BigTable) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _payload(table: BigTable) -> dict[str, Any]:
 
 
 def _word(cell: Any) -> Any:
-    return ("yes" if cell else "no") if isinstance(cell, bool | np.bool_) else _finite(cell)
+    return ("yes" if cell else "no") if isinstance(cell, bool | np.bool_) else finite(cell)
 
 
 def _shown(cell: Cell) -> str:
