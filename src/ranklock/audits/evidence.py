@@ -9,10 +9,10 @@ import numpy as np
 
 from ranklock.arms import KNOCK_OUT_ARMS, Positions
 from ranklock.audits.answers import Answers
+from ranklock.audits.panels import interval, number
 from ranklock.audits.rankings import Ranking
 from ranklock.audits.step import Region
 from ranklock.page import Block, Figure, Paragraph, Table
-from ranklock.statistics.intervals import Estimate
 
 Figures: TypeAlias = Mapping[str, Figure]
 
@@ -34,9 +34,9 @@ def _step(answers: Answers, figures: Figures) -> list[Block]:
         return blocks
     rows = [
         (
-            name, _cell(arm.superiority), arm.size, _cell(arm.step, "+.2f"),
-            _cell(arm.jump, "+.2f"), _cell(arm.located, ".0%"),
-            _number(arm.located_exactly, ".0%"), _number(arm.located_by_chance, ".0%"),
+            name, interval(arm.superiority), arm.size, interval(arm.step, "+.2f"),
+            interval(arm.jump, "+.2f"), interval(arm.located, ".0%"),
+            number(arm.located_exactly, ".0%"), number(arm.located_by_chance, ".0%"),
         )
         for name, arm in answers.step.arms.items()
     ]  # fmt: skip
@@ -74,7 +74,7 @@ def _region_tables(answers: Answers) -> list[Table]:
 
 
 def _marked(region: Region) -> str | None:
-    value = _cell(region.mean, "+.2f")
+    value = interval(region.mean, "+.2f")
     return f"{value} *" if value and region.differs else value
 
 
@@ -82,7 +82,7 @@ def _genes(answers: Answers, figures: Figures) -> list[Block]:
     if answers.genes is None:
         return []
     rows = [
-        (what, *(_cell(share, ".0%") for share in variance.shares.values()), variance.note or None)
+        [what, *(interval(x, ".0%") for x in variance.shares.values()), variance.note or None]
         for what, variance in answers.genes.variance.items()
     ]  # fmt: skip
     return [
@@ -147,17 +147,17 @@ def _ranking_tables(ranking: Ranking) -> list[Block]:
     sizes = list(dict.fromkeys(size for a in ranking.agreements for size in a.overlap))
     columns = ["arm", "against rank (Spearman)", "variance that rank explains"]
     against = [
-        [arm, _cell(rho, "+.2f"), _cell(ranking.rank_explains[arm], ".0%")]
+        [arm, interval(rho, "+.2f"), interval(ranking.rank_explains[arm], ".0%")]
         for arm, rho in ranking.against_rank.items()
     ]
     if ranking.size_against_rank is not None:
         columns.append("its absolute value against rank")
         for row, rho in zip(against, ranking.size_against_rank.values(), strict=True):
-            row.append(_cell(rho, "+.2f"))
+            row.append(interval(rho, "+.2f"))
     agreements = [
         (
-            " and ".join(a.arms), a.genes, _number(a.pooled, "+.2f"),
-            _cell(a.within_cells, "+.2f"),
+            " and ".join(a.arms), a.genes, number(a.pooled, "+.2f"),
+            interval(a.within_cells, "+.2f"),
             *(_overlap(a.overlap.get(size)) for size in sizes),
         )
         for a in ranking.agreements
@@ -188,16 +188,16 @@ def _arms(answers: Answers) -> list[Block]:
     rows = [
         (
             name, verdicts[arm.has_step],
-            _cell(answers.step.arms[name].superiority) if answers.step else None,
-            _cell(arm.artefact_share, ".1%") or _by_construction(name),
-            _cell(arm.against_rank, "+.2f"), _cell(arm.rank_explains, ".0%"),
-            _cell(arm.agreement), _cell(arm.shared_top, ".1f"),
+            interval(answers.step.arms[name].superiority) if answers.step else None,
+            interval(arm.artefact_share, ".1%") or _by_construction(name),
+            interval(arm.against_rank, "+.2f"), interval(arm.rank_explains, ".0%"),
+            interval(arm.agreement), interval(arm.shared_top, ".1f"),
         )
         for name, arm in compared.arms.items()
     ]  # fmt: skip
     beyond = [
         Paragraph(
-            f"What {name} adds of its own: {_cell(arm.beyond_edit, '.1%')} of the squared movement "
+            f"What {name} adds of its own: {interval(arm.beyond_edit, '.1%')} of the squared movement "
             f"under {name} is not made by hold (Σ‖m − h‖² / Σ‖m − b‖²). The attention mask is the "
             "same as hold for every other gene, in exact arithmetic, and is not run twice."
         )
@@ -233,8 +233,8 @@ def _links(answers: Answers, figures: Figures) -> list[Block]:
         ]
     rows = [
         (
-            name, _cell(score.auroc), f"{score.null_auroc:.2f}", f"{score.p:.2g}",
-            _number(score.under_others, ".2f"), _cell(score.average_precision, ".3f"),
+            name, interval(score.auroc), f"{score.null_auroc:.2f}", f"{score.p:.2g}",
+            number(score.under_others, ".2f"), interval(score.average_precision, ".3f"),
             f"{score.null_average_precision:.3f}", score.significant,
         )
         for name, score in answers.links.scores.items()
@@ -253,14 +253,3 @@ def _links(answers: Answers, figures: Figures) -> list[Block]:
 
 def _of(figures: Figures, *names: str) -> list[Block]:
     return [figures[name] for name in names if name in figures]
-
-
-def _number(value: float, form: str) -> str | None:
-    return f"{value:{form}}" if np.isfinite(value) else None
-
-
-def _cell(estimate: Estimate, form: str = ".2f") -> str | None:
-    """An estimate for a table."""
-    if not np.isfinite(estimate.low):
-        return _number(estimate.value, form)
-    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"

@@ -178,7 +178,7 @@ def _variance(genes: GenesAnswer) -> Figure | None:
             "type": "bar", "orientation": "h", "name": part, "y": list(known),
             "x": numbers([100 * shares[part].value for shares in known.values()]),
             "marker": {"color": _PART_COLOURS[part]},
-            "text": [interval(shares[part]) for shares in known.values()],
+            "text": [interval(shares[part], ".0%") for shares in known.values()],
             "textposition": "none",
             "hovertemplate": "%{y}: " + part + " %{text}<extra></extra>",
         }

@@ -75,7 +75,7 @@ class Audit:
         return sorted(path.stem for path in (self.folder / TABLES).glob("*.parquet"))
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of its tables, as :func:`ranklock.audits.tables.tables_of` lists them.
+        """One of its tables, as :func:`ranklock.audits.write.tables_of` lists them.
 
         Raises
         ------
@@ -95,10 +95,15 @@ class Audit:
 
 def is_audit(folder: str | Path) -> bool:
     """Whether a folder holds an audit."""
+    return _content_in(Path(folder)) is not None
+
+
+def _content_in(folder: Path) -> dict[str, Any] | None:
     try:
-        return bool(json.loads((Path(folder) / CONTENT).read_text("utf-8"))["format"] == FORMAT)
+        content: dict[str, Any] = json.loads((folder / CONTENT).read_text("utf-8"))
+        return content if content["format"] == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
 def read_audit(folder: str | Path) -> Audit:
@@ -110,9 +115,9 @@ def read_audit(folder: str | Path) -> Audit:
         When the folder holds none, or one of another version.
     """
     folder = Path(folder)
-    if not is_audit(folder):
+    content = _content_in(folder)
+    if content is None:
         raise OutputError(f"{folder} holds no audit ({CONTENT} is missing or damaged).")
-    content = json.loads((folder / CONTENT).read_text(encoding="utf-8"))
     if content["schema_version"] != SCHEMA_VERSION:
         raise OutputError(
             f"{folder} was written by another version of Ranklock (schema "

@@ -70,42 +70,29 @@ def answer_links(
     }
     if not recovered:
         return None
-    under_others = {
-        source: _under_others(responses, source, targets[source]) for source in recovered
-    }
-    table = pd.DataFrame(
-        [
+    rows = []
+    for source, (number, enrichments) in recovered.items():
+        under_others = _under_others(responses, source, targets[source])
+        rows += [
             {
-                "gene": symbols[source],
-                "token": source,
-                "targets": number,
-                "score": score,
-                "auroc": part.auroc,
-                "average_precision": part.average_precision,
+                "gene": symbols[source], "token": source, "targets": number, "score": score,
+                "auroc": part.auroc, "average_precision": part.average_precision,
                 "null_auroc": float(part.null_auroc.mean()),
                 "null_average_precision": float(part.null_average_precision.mean()),
-                "under_others": under_others[source].get(score, np.nan),
-                "p": part.p,
+                "under_others": under_others.get(score, np.nan), "p": part.p,
             }
-            for source, (number, scores) in recovered.items()
-            for score, part in scores.items()
-        ]
-    )
+            for score, part in enrichments.items()
+        ]  # fmt: skip
+    table = pd.DataFrame(rows)
     table["q"] = table.groupby("score")["p"].transform(false_discovery_rates)
-    enrichments: dict[str, list[Enrichment]] = {}
-    for _, scores in recovered.values():
-        for score, part in scores.items():
-            enrichments.setdefault(score, []).append(part)
-    return LinksAnswer(
-        name,
-        len(recovered),
-        int(table.drop_duplicates("token")["targets"].sum()),
-        {
-            score: _recovery(parts, table[table["score"] == score])
-            for score, parts in enrichments.items()
-        },
-        table,
-    )
+    scores = {
+        str(score): _recovery(
+            [recovered[source][1][str(score)].null_auroc for source in of_score["token"]], of_score
+        )
+        for score, of_score in table.groupby("score", sort=False)
+    }
+    links = sum(number for number, _ in recovered.values())
+    return LinksAnswer(name, len(recovered), links, scores, table)
 
 
 def _of_regulator(
@@ -157,9 +144,9 @@ def _over_regulators(values: npt.NDArray[np.float64]) -> Estimate:
     return replace(mean, replicates="regulators" if len(values) > 1 else "none")
 
 
-def _recovery(enrichments: Sequence[Enrichment], rows: pd.DataFrame) -> Recovery:
-    """One score over regulators; ``rows`` are its rows of the table."""
-    null = np.mean([part.null_auroc for part in enrichments], axis=0)
+def _recovery(nulls: Sequence[npt.NDArray[np.float64]], rows: pd.DataFrame) -> Recovery:
+    """One score over regulators: AUROCs of each one's draws, and its rows of the table."""
+    null = np.mean(nulls, axis=0)
     auroc_of_targets = rows["auroc"].to_numpy()
     difference = rows["auroc"] - rows["under_others"]
     _, p_under_others = mean_test(difference, np.arange(len(rows)))

@@ -37,20 +37,10 @@ def panels(
     shared: bool = True,
     log: bool = False,
 ) -> dict[str, Any]:
-    """``data`` and ``layout`` of panels side by side, one a name.
+    """``data`` and ``layout`` of panels side by side, one a name, which is its title.
 
-    Parameters
-    ----------
-    names
-        Titles of the panels, an arm's name where there is one panel an arm.
-    x, y
-        Titles of the axes.
-    traces
-        Name → what is drawn in its panel.
-    shared
-        Whether the vertical axes share one scale.
-    log
-        Whether they are logarithmic.
+    ``x`` and ``y`` are titles of the axes; the vertical ones may share one scale, and be
+    logarithmic. ``traces`` says what is drawn in the panel of a name.
     """
     titles = list(names)
     width = (1 - _GAP * (len(titles) - 1)) / len(titles)
@@ -65,15 +55,15 @@ def panels(
         "annotations": annotations, "shapes": [], "margin": {"t": 40, "b": 60},
     }  # fmt: skip
     data: list[Trace] = []
-    for number, title in enumerate(titles, start=1):
-        suffix = "" if number == 1 else str(number)
-        start = (number - 1) * (width + _GAP)
+    for place, title in enumerate(titles, start=1):
+        suffix = "" if place == 1 else str(place)
+        start = (place - 1) * (width + _GAP)
         layout[f"xaxis{suffix}"] = {
             "domain": [start, start + width], "anchor": f"y{suffix}", "nticks": 3, "tickangle": 0,
             "zeroline": False,
-        } | ({} if number == 1 else {"matches": "x"})  # fmt: skip
+        } | ({} if place == 1 else {"matches": "x"})  # fmt: skip
         layout[f"yaxis{suffix}"] = {"anchor": f"x{suffix}"} | (_LOG if log else {})
-        if number == 1:
+        if place == 1:
             layout["yaxis"]["title"] = {"text": y}
         elif shared:
             layout[f"yaxis{suffix}"] |= {"matches": "y", "showticklabels": False}
@@ -98,9 +88,9 @@ def points(arm: str, x: Any, y: Any, text: Sequence[str], hover: str) -> Trace:
     }  # fmt: skip
 
 
-def dotted(number: int, start: tuple[float, float], end: tuple[float, float]) -> dict[str, Any]:
+def dotted(panel: int, start: tuple[float, float], end: tuple[float, float]) -> dict[str, Any]:
     """A dotted line in a panel; the first coordinate is along x, the second along y."""
-    suffix = "" if number == 1 else str(number)
+    suffix = "" if panel == 1 else str(panel)
     return {
         "type": "line", "xref": f"x{suffix}", "yref": f"y{suffix}", "x0": start[0],
         "y0": start[1], "x1": end[0], "y1": end[1], "line": _DOTTED,
@@ -120,11 +110,16 @@ def bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def interval(estimate: Estimate) -> str:
-    """A share with its interval."""
-    text = f"{estimate.value:.0%}"
-    known = np.isfinite(estimate.low)
-    return f"{text} ({estimate.low:.0%} to {estimate.high:.0%})" if known else text
+def number(value: float, form: str) -> str | None:
+    """A number as text; None of NaN."""
+    return f"{value:{form}}" if np.isfinite(value) else None
+
+
+def interval(estimate: Estimate, form: str = ".2f") -> str | None:
+    """An estimate with its interval, where it has one."""
+    if not np.isfinite(estimate.low):
+        return number(estimate.value, form)
+    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
 
 
 def thinned(table: pd.DataFrame) -> pd.DataFrame:

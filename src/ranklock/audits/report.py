@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ranklock.audits.answers import Answers
@@ -14,6 +13,7 @@ from ranklock.audits.evidence import evidence
 from ranklock.audits.genes import gene_means
 from ranklock.audits.measure import Measurements
 from ranklock.audits.methods import citation, methods
+from ranklock.audits.panels import numbers
 from ranklock.page import BigTable, Column, Figure, Json, Page, Paragraph, Section, render
 from ranklock.run.manifest import Manifest
 
@@ -139,14 +139,9 @@ def _knockouts(measured: Measurements, answers: Answers) -> BigTable:
             Column(title, text, 3 if pd.api.types.is_float_dtype(values) else None)
             for title, text, values in series
         ],
-        [
-            [_plain_value(value) for value in row]
-            for row in zip(*(values.head(_MOST_ROWS) for _, _, values in series), strict=True)
-        ],
+        list(zip(*(_plain(values.head(_MOST_ROWS)) for _, _, values in series), strict=True)),
     )
 
 
-def _plain_value(value: Any) -> str | float | int | None:
-    if isinstance(value, float):
-        return float(f"{value:.4g}") if np.isfinite(value) else None
-    return int(value) if isinstance(value, int | np.integer) else str(value)
+def _plain(values: pd.Series) -> list[Any]:
+    return numbers(values) if pd.api.types.is_float_dtype(values) else values.tolist()

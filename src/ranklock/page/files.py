@@ -47,16 +47,7 @@ def check_formats(asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_figures(figures: Mapping[str, Figure], folder: Path, formats: Sequence[str]) -> None:
-    """Write figures into a folder, on white.
-
-    Parameters
-    ----------
-    figures
-        Name → figure.
-    folder
-        Where they go.
-    formats
-        ``png``, ``svg`` or both.
+    """Write figures into a folder, on white, under their names in ``figures``.
 
     Raises
     ------
@@ -81,8 +72,4 @@ def write_figures(figures: Mapping[str, Figure], folder: Path, formats: Sequence
                 raise OutputError(
                     f"{path} cannot be drawn ({type(error).__name__}: {error}); all else is there."
                 ) from error
-            write_whole(path, partial(_write_bytes, image))
-
-
-def _write_bytes(image: bytes, path: Path) -> None:
-    path.write_bytes(image)
+            write_whole(path, partial(Path.write_bytes, data=image))
