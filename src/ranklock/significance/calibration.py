@@ -27,9 +27,9 @@ def calibration_of(tests: pd.DataFrame, swapped: Array) -> dict[str, Any]:
 
     Returns
     -------
-    ``tested``; ``found``, significant at a false-discovery rate of 5 %, be it more or less than
-    expected; ``p_below_5_percent``; and of the swapped ``swapped_found``,
-    ``swapped_p_below_5_percent`` and Kolmogorov and Smirnov's ``swapped_distance_from_uniform``.
+    Pairs or genes ``tested``; ``found`` (q ≤ 0.05), be it more or less than expected;
+    ``p_below_5_percent``; and of the swapped ``swapped_found``, ``swapped_p_below_5_percent`` and
+    Kolmogorov and Smirnov's ``swapped_distance_from_uniform``.
     """
     known, null = tests["p"].dropna().to_numpy(np.float64), swapped[np.isfinite(swapped)]
     return {
@@ -44,13 +44,7 @@ def calibration_of(tests: pd.DataFrame, swapped: Array) -> dict[str, Any]:
 
 
 def histogram_of(p: Array, swapped: Array) -> pd.DataFrame:
-    """Counts of p-values in bins: columns ``bin`` (lower edge), ``real``, ``swapped``.
-
-    Parameters
-    ----------
-    p, swapped
-        Of the tests, and of the same with each perturbation swapped; NaN where nothing was tested.
-    """
+    """Counts of p-values in bins: columns ``bin`` (lower edge), ``real``, ``swapped``."""
     edges = np.linspace(0, 1, _BINS + 1)
     real, null = (np.histogram(values[np.isfinite(values)], edges)[0] for values in (p, swapped))
     return pd.DataFrame({"bin": edges[:-1], "real": real, "swapped": null})

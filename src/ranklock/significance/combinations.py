@@ -10,7 +10,7 @@ import pandas as pd
 from ranklock.errors import InputError
 from ranklock.run.fields import CELL, TOGETHER
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import check_min_cells
+from ranklock.significance.asked import check_asked
 from ranklock.significance.results import Section, table_writers
 from ranklock.statistics.replicates import means_tested
 
@@ -51,7 +51,7 @@ def combinations(
     give a combination other than the sum: of two that are orthogonal it is the sum, of two that
     are the same it is twice the sum. ``beyond_sum`` says how far from orthogonal they act.
     """
-    check_min_cells(min_cells)
+    check_asked(min_cells)
     together, singles = as_run(together), as_run(singles)
     sets, alone = _cell_shifts(together), _cell_shifts(singles)
     sets = sets[sets["gene_id"].str.contains(TOGETHER, regex=False)]

@@ -23,20 +23,11 @@ _LABELLED = 12
 _GREY = "#9a9a9a"
 _PANEL = (3.0, 3.0)  # inches
 
-Tests = Mapping[str, tuple[str, str]]  # label → kind and arm
+Tests = Mapping[str, tuple[str, ...]]  # label → kind and arm
 
 
 def volcano_figure(table: pd.DataFrame, tests: Tests) -> Figure:
-    """Specific effect against significance, a point a pair of genes, a panel a test.
-
-    Parameters
-    ----------
-    table
-        Pairs, the smallest p first: the columns ``kind``, ``arm``, ``gene``, ``responder``,
-        ``specific``, ``p`` and ``q``.
-    tests
-        Title of each panel → kind and arm, in order.
-    """
+    """Specific effect against significance, a point a pair of genes, a panel a test."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -89,16 +80,7 @@ def _heights(p: pd.Series) -> npt.NDArray[np.float64]:
 
 
 def network_figure(findings: pd.DataFrame, arm: str) -> Figure:
-    """The strongest findings of an arm as a network of genes.
-
-    Parameters
-    ----------
-    findings
-        Pairs, the surest first: the columns ``gene``, ``responder`` and ``specific``. Drawn are
-        the first 40, at most 4 of one perturbation.
-    arm
-        Which arm.
-    """
+    """The first findings of an arm as a network of genes, at most 40, and 4 of a perturbation."""
     import matplotlib as mpl
     import networkx as nx
     from matplotlib.figure import Figure
@@ -160,15 +142,7 @@ def _layout(graph: Any) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def calibration_figure(histograms: pd.DataFrame, tests: Tests) -> Figure:
-    """p-values of every test, and of the same pairs under rank-matched swaps.
-
-    Parameters
-    ----------
-    histograms
-        Columns ``kind``, ``arm``, ``bin`` (lower edge), ``real``, ``swapped``.
-    tests
-        Title of each panel → kind and arm, in order.
-    """
+    """p-values of every test, and of the same pairs under rank-matched swaps."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -59,18 +59,9 @@ class CellEffects:
 class LogEffects:
     """Effects of a run's perturbations of one kind under one arm; iterating reads cell after cell.
 
-    Attributes
-    ----------
-    run, kind, arm
-        Of what.
-    replicates
-        Cell's name → replicate; cells that are not in it are passed over. Cells of one replicate
-        come one after another.
-
-    Notes
-    -----
-    Genes that were inserted into a cell have no rank there, and so no controls at like ranks: they
-    are passed over.
+    ``replicates`` says of which replicate a cell is: those that it does not name are passed over,
+    and cells of one replicate come one after another. Genes that were inserted into a cell have no
+    rank there, and so no controls at like ranks: they are passed over.
     """
 
     run: Run
@@ -79,19 +70,13 @@ class LogEffects:
     replicates: pd.Series
 
     def __iter__(self) -> Iterator[CellEffects]:
-        fields = ("cosine_distance", "displacement")
-        for blocks in self._cells(fields):
+        for blocks in self._cells(("cosine_distance", "displacement")):
             cell = self._of_cell(blocks)
             if len(cell.perturbations):
                 yield cell
 
     def counts(self) -> tuple[pd.Series, pd.Series]:
-        """In how many cells each perturbation was made, and each responder read.
-
-        Returns
-        -------
-        Perturbation → cells, and responder's token → cells, both ascending.
-        """
+        """Perturbation → cells it was made in, and responder's token → cells it was read in."""
         size = len(self.run.perturbations), int(self.run.genes.index.max()) + 1
         perturbations, responders = (np.zeros(length, np.int64) for length in size)
         for blocks in self._cells(()):

@@ -23,30 +23,13 @@ def anndata_of(
     first_arm: str,
     manifest: Mapping[str, Any],
 ) -> AnnData:
-    """Pairs as AnnData, obs = perturbations, var = responders.
-
-    Parameters
-    ----------
-    table, genes, manifest
-        Of :class:`ranklock.significance.responders.Responders`.
-    arms
-        Each has its layers, be they empty.
-    first_arm
-        Whose t is X.
-
-    Returns
-    -------
-    obs are named by Ensembl IDs, and by their kind too where there are several.
-    """
+    """Pairs as AnnData; obs are named by Ensembl IDs, and by their kind where there are several."""
     from anndata import AnnData
 
     table, genes = (part.astype({"kind": str, "gene_id": str}) for part in (table, genes))
-    if genes["kind"].nunique() > 1:
-        table["perturbation"], genes["perturbation"] = (
-            part["gene_id"] + " " + part["kind"] for part in (table, genes)
-        )
-    else:
-        table["perturbation"], genes["perturbation"] = table["gene_id"], genes["gene_id"]
+    several = genes["kind"].nunique() > 1
+    for part in (table, genes):
+        part["perturbation"] = part["gene_id"] + (" " + part["kind"] if several else "")
     rows, columns = (
         pd.Index(sorted(table[name].astype(str).unique()), dtype=object)
         for name in ("perturbation", "responder_id")

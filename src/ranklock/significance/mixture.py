@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,71 +12,35 @@ FEWEST = 20  # genes that two normal components are fitted to
 DECISIVE = 10.0  # difference of BIC from which on two components are said to be there
 
 
-@dataclass(frozen=True, eq=False)
-class Mixture:
-    """A mixture of two normal distributions.
+class Impact(NamedTuple):
+    """Probability that genes and single values are of the component further from the middle.
 
-    Attributes
-    ----------
-    impact
-        Probability that each gene is of the component further from the middle, shape (genes,).
-    of_values
-        The same of single values, shape (values,).
-    means, deviations, weights
-        Of the components, that without impact first, each of shape (2,).
-    bic_gain
-        BIC of one component minus that of double. Below 10 the data do not ask for double.
+    ``bic_gain`` is BIC of one component minus that of two. All are NaN where none was fitted.
     """
 
     impact: Array
     of_values: Array
-    means: Array
-    deviations: Array
-    weights: Array
     bic_gain: float
 
-    @property
-    def separated(self) -> bool:
-        """Whether the data ask for two components."""
-        return self.bic_gain >= DECISIVE
 
+def two_components(genes: npt.ArrayLike, values: npt.ArrayLike, seed: int = 0) -> Impact:
+    """Fit two normal components to genes' means, and assign values of single cells to them.
 
-def two_components(genes: npt.ArrayLike, values: npt.ArrayLike, seed: int = 0) -> Mixture | None:
-    """Fit two components to genes' means; None where there are fewer than 20 of them.
-
-    Parameters
-    ----------
-    genes
-        Mean specific shift of each gene, shape (genes,).
-    values
-        Specific shifts in single cells, which are then assigned, shape (values,).
-    seed
-        Of the start of the fit.
+    Nothing is fitted to fewer than 20 genes, or where they do not differ.
     """
     from sklearn.mixture import GaussianMixture
 
-    fitted = np.asarray(genes, np.float64)
-    known = fitted[np.isfinite(fitted)][:, None]
+    numbers = [np.asarray(part, np.float64) for part in (genes, values)]
+    impact, of_values = (np.full(len(part), np.nan) for part in numbers)
+    known = numbers[0][np.isfinite(numbers[0])][:, None]
     if len(known) < FEWEST or np.ptp(known) == 0:
-        return None
+        return Impact(impact, of_values, np.nan)
     single = GaussianMixture(1, random_state=seed).fit(known)
     double = GaussianMixture(2, n_init=5, random_state=seed).fit(known)
     middle = np.median(known)
-    order = np.argsort(np.abs(double.means_[:, 0] - middle), kind="stable")
-
-    def probability(of: npt.ArrayLike) -> Array:
-        numbers = np.asarray(of, np.float64)
-        probabilities = np.full(len(numbers), np.nan)
-        finite = np.isfinite(numbers)
+    outer = np.argsort(np.abs(double.means_[:, 0] - middle), kind="stable")[1]
+    for part, probabilities in zip(numbers, (impact, of_values), strict=True):
+        finite = np.isfinite(part)
         if finite.any():
-            probabilities[finite] = double.predict_proba(numbers[finite, None])[:, order[1]]
-        return probabilities
-
-    return Mixture(
-        impact=probability(fitted),
-        of_values=probability(values),
-        means=double.means_[order, 0],
-        deviations=np.sqrt(double.covariances_[order, 0, 0]),
-        weights=double.weights_[order],
-        bic_gain=float(single.bic(known) - double.bic(known)),
-    )
+            probabilities[finite] = double.predict_proba(part[finite, None])[:, outer]
+    return Impact(impact, of_values, float(single.bic(known) - double.bic(known)))

@@ -11,35 +11,16 @@ import pandas as pd
 from ranklock.run.run import Run
 from ranklock.significance.calibration import calibration_of, histogram_of
 from ranklock.significance.pairs import Pairs
-from ranklock.statistics.significance import FALSE_DISCOVERIES
-
-
-def is_larger(table: pd.DataFrame) -> pd.Series:
-    """Which pairs are significant and larger than expected, shape (rows of the table,)."""
-    return (table["q"] <= FALSE_DISCOVERIES) & (table["specific"] > 0)
+from ranklock.significance.results import is_finding
 
 
 def tables_of(
     pairs: Pairs, run: Run, kind: str, arm: str, min_cells: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Table, genes, calibration and histograms of one kind and arm.
-
-    Parameters
-    ----------
-    pairs
-        What was tested.
-    run, kind, arm
-        Of what.
-    min_cells
-        Pairs that fewer cells have are left out of the table.
-
-    Returns
-    -------
-    As in :class:`ranklock.significance.responders.Responders`.
-    """
+    """Table, genes, calibration and histograms of one kind and arm, as Responders has them."""
     table = _pair_table(pairs, run, min_cells)
     tests = pd.DataFrame({"p": pairs.tested.p, "q": pairs.tested.q})
-    larger = int(is_larger(table).sum())
+    larger = int(is_finding(table).sum())
     calibration = pd.DataFrame([{**calibration_of(tests, pairs.swapped), "larger": larger}])
     histogram = histogram_of(pairs.tested.p, pairs.swapped)
     results = table, _gene_table(pairs, run), calibration, histogram

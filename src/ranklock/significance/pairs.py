@@ -88,23 +88,11 @@ def gather(
     min_cells: int,
     seed: int,
 ) -> Pairs:
-    """Go through cells, and test what is specific to pairs of genes.
+    """Go through cells, those of a replicate one after another, and test pairs of genes.
 
-    Parameters
-    ----------
-    effects
-        Cells; those of one replicate one after another.
-    surface
-        From :func:`ranklock.significance.specific.fit_surface`.
-    perturbations, responders
-        The pairs asked for, ascending. All perturbations of a cell serve as controls.
-    min_cells
-        Pairs that fewer cells have are not tested.
-    seed
-        Of the swaps.
+    ``perturbations`` and ``responders`` are the pairs asked for, ascending; all perturbations of a
+    cell serve as controls. ``min_cells`` is the fewest that a pair is tested in.
 
-    Notes
-    -----
     Within a replicate, cells are averaged first. A pair whose effect is under the noise floor in
     half of its cells is not tested: it is noise, whatever its mean.
     """
@@ -115,13 +103,7 @@ def gather(
 
 
 def check_memory(perturbations: int, responders: int) -> None:
-    """Refuse a table of pairs that does not fit into memory.
-
-    Raises
-    ------
-    InputError
-        With what would.
-    """
+    """Refuse a table of pairs that does not fit into memory (InputError)."""
     needed, free = perturbations * responders * _BYTES, psutil.virtual_memory().available
     if needed > free:
         raise InputError(
@@ -151,13 +133,12 @@ class _Sums:
         self.replicates += 1
         parts = [self._cell(cell, specific) for cell, specific in replicate]
         moments = (self.specific, self.standardised, self.swapped)
-        if len(parts) == 1:
-            rows, columns, numbers = parts[0]
-            for running, values in zip(moments, numbers, strict=True):
-                running.update(rows, columns, values)
-            return
         shape = self.n_cells.shape
         for index, running in enumerate(moments):
+            if len(parts) == 1:
+                rows, columns, numbers = parts[0]
+                running.update(rows, columns, numbers[index])
+                continue
             total, count = np.zeros(shape), np.zeros(shape)
             for rows, columns, numbers in parts:
                 entries = np.ix_(rows, columns)
@@ -238,12 +219,8 @@ class _Means:
 
 
 def _test(moments: RunningMoments, testable: npt.NDArray[np.bool_]) -> Tested:
-    return means_tested(
-        moments.means().ravel(),
-        moments.variances().ravel(),
-        moments.count.ravel(),
-        testable.ravel(),
-    )
+    numbers = moments.means(), moments.variances(), moments.count, testable
+    return means_tested(*(matrix.ravel() for matrix in numbers))
 
 
 def neighbours(rows: int, draw: np.random.Generator) -> npt.NDArray[np.int_]:

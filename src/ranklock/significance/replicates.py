@@ -33,7 +33,7 @@ def _as_name(value: Any) -> str:
 
 
 def replicates_of(cells: pd.DataFrame, donor: str | None, source: object) -> pd.Series:
-    """Cell's name → its replicate: the cell itself, or its donor.
+    """Cell's name → its replicate: the cell itself, or its donor; cells without one are left out.
 
     Parameters
     ----------
@@ -43,10 +43,6 @@ def replicates_of(cells: pd.DataFrame, donor: str | None, source: object) -> pd.
         Column that names donors; each cell is a replicate without.
     source
         Whose cells they are, for messages.
-
-    Returns
-    -------
-    Shape (cells with a donor,): cells whose donor is not known are no donor of their own.
 
     Raises
     ------
@@ -69,14 +65,6 @@ def replicates_of(cells: pd.DataFrame, donor: str | None, source: object) -> pd.
 
 
 def without_donor(cells: int, replicates: pd.Series, donor: str | None) -> list[str]:
-    """A sentence about cells whose donor is not known, where there are some.
-
-    Parameters
-    ----------
-    cells
-        How many there are.
-    replicates, donor
-        Of and for :func:`replicates_of`.
-    """
+    """A sentence about cells whose donor is not known, where there are some."""
     unknown = cells - len(replicates)
     return [f"{unknown:,} of {cells:,} cells have no {donor} and are left out."] * (unknown > 0)

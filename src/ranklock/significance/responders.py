@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.arms import edit_arm
 from ranklock.errors import InputError
 from ranklock.genes.names import without_version
 from ranklock.progress import progress as show_progress
 from ranklock.run.asked import ESTIMATE
 from ranklock.run.fields import GENES, TOGETHER
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import (
-    check_list,
-    check_min_cells,
-    labelled,
-    tests_of,
-    unfinished,
-)
+from ranklock.significance.asked import check_asked, labelled, tests_of, unfinished
 from ranklock.significance.figures import calibration_figure, network_figure, volcano_figure
 from ranklock.significance.log_effects import LogEffects
 from ranklock.significance.matrices import anndata_of
-from ranklock.significance.pair_tables import is_larger, tables_of
+from ranklock.significance.pair_tables import tables_of
 from ranklock.significance.pairs import check_memory, gather
 from ranklock.significance.replicates import replicates_of, without_donor
-from ranklock.significance.results import (
-    Section,
-    figure_writers,
-    read_section,
-    table_writers,
-    write_tests,
-)
+from ranklock.significance.results import Results, Section
 from ranklock.significance.specific import fit_surface
 from ranklock.significance.statements import statements_of
-from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
-
-NAME = "responders"
-_TABLE, _MATRICES = "responders.parquet", "responders.h5ad"
-_TABLES = (_TABLE, "responders_genes.parquet", "responders_calibration.parquet",
-           "responders_p_values.parquet")  # fmt: skip
 
 _CHOSEN_FOR_EFFECTS = (
     "The perturbed genes are those that an estimate chose, most of them for their large effects, "
@@ -58,7 +39,7 @@ _CHOSEN_FOR_EFFECTS = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Responders:
+class Responders(Results):
     """Specific effects of perturbations on responders, with tests over cells or donors.
 
     Attributes
@@ -89,43 +70,18 @@ class Responders:
         What was asked, of which run, and ``statements``: what could not be separated.
     """
 
-    table: pd.DataFrame
+    NAME: ClassVar = "responders"
+    KEYS: ClassVar = ("kind", "arm")
+    _FILES: ClassVar[Mapping[str, str]] = {
+        "table": "responders.parquet",
+        "genes": "responders_genes.parquet",
+        "calibration": "responders_calibration.parquet",
+        "histograms": "responders_p_values.parquet",
+    }
+    COUNTED: ClassVar = ("larger", "under")
+
     genes: pd.DataFrame
-    calibration: pd.DataFrame
     histograms: pd.DataFrame
-    manifest: dict[str, Any]
-
-    def __repr__(self) -> str:
-        counts = ", ".join(
-            f"{larger} under {label}"
-            for larger, label in zip(self.calibration["larger"], self.tests, strict=True)
-        )
-        return f"Responders: {counts} (false-discovery rate {FALSE_DISCOVERIES:.0%})"
-
-    @property
-    def statements(self) -> dict[str, list[str]]:
-        """Arm (of a kind, where there are several) → what could not be separated."""
-        return dict(self.manifest["statements"])
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds of perturbation."""
-        return tuple(self.manifest["asked"]["kinds"])
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """Names of the arms."""
-        return tuple(self.manifest["asked"]["arms"])
-
-    @property
-    def tests(self) -> dict[str, tuple[str, str]]:
-        """Label → kind and arm, for each row of the calibration."""
-        return labelled(zip(self.calibration["kind"], self.calibration["arm"], strict=True))
-
-    @property
-    def first_arm(self) -> str:
-        """The arm that findings rest on: the edit alone, where it was run."""
-        return edit_arm(self.arms) or self.arms[0]
 
     def findings(self, arm: str | None = None, kind: str | None = None) -> pd.DataFrame:
         """Pairs of an arm that are significant and respond more than expected.
@@ -137,10 +93,7 @@ class Responders:
         kind
             Of which kind of perturbation; all by default.
         """
-        table = self.table[self.table["arm"] == (arm or self.first_arm)]
-        if kind is not None:
-            table = table[table["kind"] == kind]
-        return table[is_larger(table)]
+        return self._findings(arm=arm or self.first_arm, kind=kind)
 
     def anndata(self) -> AnnData:
         """Pairs as AnnData: obs = perturbations, var = responders.
@@ -166,24 +119,17 @@ class Responders:
         """Whether p-values are uniform where they should be, as a matplotlib figure."""
         return calibration_figure(self.histograms, self.tests)
 
+    def _figures(self) -> dict[str, Figure]:
+        return {"responders_volcano": self.volcano(), "responders_network": self.network(),
+                "responders_p_values": self.p_values()}  # fmt: skip
+
     def section(self) -> Section:
         """What of it is written to a folder."""
-        tables = (self.table, self.genes, self.calibration, self.histograms)
-        figures = {"responders_volcano": self.volcano(), "responders_network": self.network(),
-                   "responders_p_values": self.p_values()}  # fmt: skip
-        writers = table_writers(dict(zip(_TABLES, tables, strict=True))) | figure_writers(figures)
-        writers[_MATRICES] = lambda path: self.anndata().write_h5ad(path, compression="gzip")
-        return Section(NAME, self.manifest, writers)
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a folder, whole or not at all; :func:`ranklock.read_responders` opens it.
-
-        Raises
-        ------
-        OutputError
-            When it exists and may not be replaced, or cannot be written.
-        """
-        return write_tests(folder, [self.section()], overwrite=overwrite)
+        section = super().section()
+        section.writers["responders.h5ad"] = lambda path: self.anndata().write_h5ad(
+            path, compression="gzip"
+        )
+        return section
 
 
 def read_responders(folder: str | Path) -> Responders:
@@ -194,9 +140,7 @@ def read_responders(folder: str | Path) -> Responders:
     OutputError
         When the folder holds none, or a file in it was damaged or changed.
     """
-    manifest, tables = read_section(folder, NAME, _TABLES)
-    table, genes, calibration, histograms = tables
-    return Responders(table, genes, calibration, histograms, manifest)
+    return Responders.read(folder)
 
 
 def responders(
@@ -250,8 +194,7 @@ def responders(
     >>> responders.findings("hold").head()  # doctest: +SKIP
     """
     run = as_run(run)
-    check_min_cells(min_cells)
-    check_list("genes", genes)
+    check_asked(min_cells, arms=arms, genes=genes)
     tests = labelled(tests_of(run, arms))
     run.check_reads(GENES)
     asked = run.manifest.asked
@@ -293,7 +236,7 @@ def responders(
         "run": {"folder": str(run.folder), "complete": run.complete,
                 "identity": run.manifest.identity},
     }  # fmt: skip
-    return Responders(table, of_genes, calibration, histograms, manifest)
+    return Responders(table, calibration, manifest, genes=of_genes, histograms=histograms)
 
 
 def _reported(run: Run, genes: Sequence[str] | None) -> npt.NDArray[np.int64]:

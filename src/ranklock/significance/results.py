@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pandas as pd
 
+from ranklock.arms import edit_arm
 from ranklock.errors import OutputError
 from ranklock.page.style import draw
 from ranklock.run.folder import read_folder, write_folder
+from ranklock.significance.asked import labelled
+from ranklock.significance.shift_tables import UNSIGNED
+from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,21 +27,101 @@ COMMAND = "test"
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """What one kind of test adds to a folder.
-
-    Attributes
-    ----------
-    name
-        ``responders``, ``shifts`` or ``combinations``; the names of its files begin with it.
-    manifest
-        What was asked, of what, and what could not be told.
-    writers
-        File name → function that writes that file.
-    """
+    """What one kind of test adds to a folder; its files' names begin with its own."""
 
     name: str
     manifest: Mapping[str, Any]
-    writers: Mapping[str, Callable[[Path], object]]
+    writers: dict[str, Callable[[Path], object]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Results(ABC):
+    """Tests of kinds and arms: what those of responders and those of shifts have in common."""
+
+    NAME: ClassVar[str]
+    KEYS: ClassVar[tuple[str, ...]]  # columns that tell tests apart
+    _FILES: ClassVar[Mapping[str, str]]  # attribute → file
+    COUNTED: ClassVar[tuple[str, str]]  # column of the calibration, and what joins it to a label
+
+    table: pd.DataFrame
+    calibration: pd.DataFrame
+    manifest: dict[str, Any]
+
+    def __repr__(self) -> str:
+        column, of = self.COUNTED
+        counts = ", ".join(
+            f"{count} {of} {label}"
+            for count, label in zip(self.calibration[column], self.tests, strict=True)
+        )
+        return f"{type(self).__name__}: {counts} (false-discovery rate {FALSE_DISCOVERIES:.0%})"
+
+    @property
+    def statements(self) -> dict[str, list[str]]:
+        """Label of each test → what could not be separated."""
+        return dict(self.manifest["statements"])
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of perturbation."""
+        return tuple(self.manifest["asked"]["kinds"])
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms."""
+        return tuple(self.manifest["asked"]["arms"])
+
+    @property
+    def tests(self) -> dict[str, tuple[str, ...]]:
+        """Label → kind and arm (and quantity), for each row of the calibration."""
+        return labelled(self.calibration[list(self.KEYS)].itertuples(index=False, name=None))
+
+    @property
+    def first_arm(self) -> str:
+        """The arm that findings rest on: the edit alone, where it was run."""
+        return edit_arm(self.arms) or self.arms[0]
+
+    def _findings(self, **columns: str | None) -> pd.DataFrame:
+        rows = is_finding(self.table)
+        for column, value in columns.items():
+            if value is not None:
+                rows &= self.table[column] == value
+        return self.table[rows]
+
+    @abstractmethod
+    def _figures(self) -> dict[str, Figure]:
+        """Names of the files without a suffix → figures that are written."""
+
+    def section(self) -> Section:
+        """What of it is written to a folder."""
+        writers = table_writers({file: getattr(self, name) for name, file in self._FILES.items()})
+        for name, figure in self._figures().items():
+            writers |= {f"{name}.{suffix}": partial(draw, figure) for suffix in ("png", "svg")}
+        return Section(self.NAME, self.manifest, writers)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a folder, whole or not at all; ``ranklock.read_...`` opens it.
+
+        Raises
+        ------
+        OutputError
+            When it exists and may not be replaced, or cannot be written.
+        """
+        return write_tests(folder, [self.section()], overwrite=overwrite)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """Read them from a folder; an OutputError where it holds none, or is damaged."""
+        sections = sections_in(folder)
+        if cls.NAME not in sections:
+            raise OutputError(f"{folder} holds {' and '.join(sections)}, not {cls.NAME}.")
+        tables = {name: pd.read_parquet(Path(folder) / file) for name, file in cls._FILES.items()}
+        return cls(manifest=sections[cls.NAME], **tables)
+
+
+def is_finding(table: pd.DataFrame) -> pd.Series:
+    """Which rows are significant; a distance has no direction but larger than expected."""
+    signed = ~table["quantity"].isin(UNSIGNED) if "quantity" in table else False
+    return (table["q"] <= FALSE_DISCOVERIES) & (signed | (table["specific"] > 0))
 
 
 def table_writers(tables: Mapping[str, pd.DataFrame]) -> dict[str, Callable[[Path], object]]:
@@ -47,23 +132,8 @@ def table_writers(tables: Mapping[str, pd.DataFrame]) -> dict[str, Callable[[Pat
     }
 
 
-def figure_writers(figures: Mapping[str, Figure]) -> dict[str, Callable[[Path], object]]:
-    """File name → function that writes the figure, as ``.png`` and as ``.svg``."""
-    return {
-        f"{name}.{suffix}": partial(draw, figure)
-        for name, figure in figures.items()
-        for suffix in ("png", "svg")
-    }
-
-
 def write_tests(folder: str | Path, sections: Sequence[Section], *, overwrite: bool) -> Path:
-    """Write sections to a folder, all of them or none.
-
-    Raises
-    ------
-    OutputError
-        When the folder exists and may not be replaced, or cannot be written.
-    """
+    """Write sections to a folder, all of them or none; errors as of :meth:`Results.save`."""
     folder = Path(folder)
     manifest = {"asked": {"command": COMMAND}}
     manifest |= {section.name: dict(section.manifest) for section in sections}
@@ -89,19 +159,3 @@ def sections_in(folder: str | Path) -> dict[str, dict[str, Any]]:
     return {
         name: part for name, part in manifest.items() if name not in ("asked", "files", "format")
     }
-
-
-def read_section(
-    folder: str | Path, name: str, tables: Sequence[str]
-) -> tuple[dict[str, Any], list[pd.DataFrame]]:
-    """Manifest of a section, and its tables by the names of their files.
-
-    Raises
-    ------
-    OutputError
-        When the folder holds no such section, or a file in it was damaged or changed.
-    """
-    sections = sections_in(folder)
-    if name not in sections:
-        raise OutputError(f"{folder} holds {' and '.join(sections)}, not {name}.")
-    return sections[name], [pd.read_parquet(Path(folder) / table) for table in tables]

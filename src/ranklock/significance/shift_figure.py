@@ -20,19 +20,11 @@ _LABELLED = 8
 
 
 def shifts_figure(
-    table: pd.DataFrame, tests: Mapping[str, tuple[str, str, str]], quantity: str
+    table: pd.DataFrame, tests: Mapping[str, tuple[str, ...]], quantity: str
 ) -> Figure:
     """Shift against rank, a column a kind and arm: above as measured, below what is specific.
 
-    Parameters
-    ----------
-    table
-        Genes, the smallest p first: ``kind``, ``arm``, ``quantity``, ``gene``, ``shift``,
-        ``specific``, ``gene_rank`` and ``q``.
-    tests
-        Label → kind, arm and quantity, in order.
-    quantity
-        Which is drawn, under every kind and arm that has it.
+    ``quantity`` is drawn under every kind and arm that has it; ``tests`` as of ``Shifts.tests``.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure

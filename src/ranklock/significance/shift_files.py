@@ -29,7 +29,7 @@ _ENSEMBL_ID = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?")
 
 
 def shifts_of_file(path: Path, donor: str | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """Shifts of a table that was made elsewhere.
+    """Shifts of a table that was made elsewhere, and sentences on what was assumed and left out.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def shifts_of_file(path: Path, donor: str | None = None) -> tuple[pd.DataFrame, 
     Returns
     -------
     As of :func:`ranklock.significance.shift_tables.shifts_of_run`; ``gene_id`` is NaN where the
-    table names no Ensembl ID. The sentences say what was assumed and left out.
+    table names no Ensembl ID.
 
     Raises
     ------

@@ -25,19 +25,7 @@ SMALLEST = 1e-16  # of a distance without a noise floor: the rounding of float64
 def scaled(
     shift: npt.ArrayLike, quantity: str, floor: float, under: npt.ArrayLike
 ) -> npt.NDArray[np.float64]:
-    """Shifts on the scale on which they are compared: log10 of distances, else as they are.
-
-    Parameters
-    ----------
-    shift
-        Of a cell each, shape (rows,).
-    quantity
-        What they are.
-    floor
-        Noise floor of a distance.
-    under
-        Which are under the noise floor, shape (rows,): NaN in what is returned.
-    """
+    """Shifts as they are compared: log10 of distances; NaN under the noise floor."""
     values = np.asarray(shift, np.float64)
     if quantity in UNSIGNED:
         values = np.log10(np.maximum(values, max(floor, SMALLEST)))
@@ -49,19 +37,10 @@ def shifts_of_run(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Every shift that a run read: of cells, towards states, of a classifier's logits.
 
-    Parameters
-    ----------
-    run
-        The run.
-    arms
-        Which arms; all by default.
-    replicates
-        Cell's name → replicate; cells that are not in it are left out.
-
     Returns
     -------
-    One row a cell, perturbation, arm and quantity, with :data:`COLUMNS`: ``scaled`` as of
-    :func:`scaled`, NaN under the noise floor; and sentences about what was left out.
+    One row a cell that ``replicates`` names, perturbation, arm and quantity, with
+    :data:`COLUMNS`: ``scaled`` as of :func:`scaled`; and sentences about what was left out.
 
     Raises
     ------
@@ -86,19 +65,11 @@ def shifts_of_run(
         rows = table[(table["kind"] == kind) & (table["arm"] == arm)]
         if rows.empty:
             continue
-        cells = rows["cell"].astype(str)
         under = _under_floor(rows)
-        common = pd.DataFrame(
-            {
-                "cell": cells,
-                "replicate": replicates[cells].to_numpy(),
-                "gene": rows["gene"].astype(str),
-                "gene_id": rows["gene_id"].astype(str),
-                "gene_rank": rows["gene_rank"].astype(int),
-                "kind": kind,
-                "arm": arm,
-            }
-        )
+        common = rows[["cell", "gene", "gene_id"]].astype(str)
+        common["replicate"] = replicates[common["cell"]].to_numpy()
+        common["gene_rank"] = rows["gene_rank"].astype(int)
+        common["kind"], common["arm"] = kind, arm
         for quantity, shift, floor in _quantities(rows, run):
             values = shift.to_numpy(np.float64)
             parts.append(
@@ -109,7 +80,7 @@ def shifts_of_run(
             )  # fmt: skip
     if not parts:
         raise InputError(f"{run.folder} holds no shift of a gene that its cell has.")
-    return pd.concat(parts, ignore_index=True), statements
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)], statements
 
 
 def _under_floor(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:

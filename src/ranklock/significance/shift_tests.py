@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,28 +28,9 @@ from ranklock.statistics.two_way import clipped, matched_rows
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class SpecificShifts:
-    """Of the perturbations of one cell under one arm, each of shape (perturbations,).
-
-    Attributes
-    ----------
-    specific
-        Shift minus what rank-matched perturbations predict; NaN where there are none.
-    standardised
-        The same in units of their spread, between −5 and 5.
-    percentile
-        Share of the rank-matched perturbations whose specific shift is smaller.
-    """
-
-    specific: Array
-    standardised: Array
-    percentile: Array
-
-
 def specific_shifts(
     shifts: npt.ArrayLike, ranks: npt.ArrayLike, genes: int, known: npt.ArrayLike = 0.0
-) -> SpecificShifts:
+) -> Array:
     """Compare each perturbation of a cell with those at like ranks.
 
     Parameters
@@ -65,6 +45,12 @@ def specific_shifts(
         What is known to be specific to each perturbation from other cells, shape (perturbations,):
         it is taken off where a perturbation serves as another's control.
 
+    Returns
+    -------
+    Shift minus what rank-matched perturbations predict, the same in units of their spread (between
+    −5 and 5), and the share of the rank-matched perturbations whose specific shift is smaller;
+    shape (3, perturbations), NaN where there are none.
+
     Notes
     -----
     Ranks count as log((r + ½) / (n − r − ½)): the shift of the ranks moves n − r genes, so near
@@ -76,7 +62,7 @@ def specific_shifts(
     rows = np.flatnonzero(np.isfinite(values))
     rows = rows[np.argsort(places[rows], kind="stable")]
     if len(rows) < 2:
-        return SpecificShifts(*out)
+        return out
     expected = np.broadcast_to(np.asarray(known, np.float64), values.shape)[rows]
     usual = values[rows] - expected
     residuals = usual - rank_smooth(usual, places[rows])
@@ -88,7 +74,7 @@ def specific_shifts(
     safe = np.where(unit > 0, unit, 1.0)
     out[1, rows] = np.clip(np.where(unit > 0, specific / safe, 0.0), -BOUND, BOUND)
     out[2, rows] = _percentiles(specific)
-    return SpecificShifts(*out)
+    return out
 
 
 def _percentiles(values: Array) -> Array:
@@ -103,17 +89,15 @@ def _percentiles(values: Array) -> Array:
 
 
 def with_specific(table: pd.DataFrame, min_cells: int, seed: int) -> pd.DataFrame:
-    """A table of shifts with what is specific to each, and the same with perturbations swapped.
+    """Shifts with what is specific to each, and the same with perturbations swapped.
 
     Parameters
     ----------
     table
         One row a cell and perturbation, as :mod:`ranklock.significance.shift_tables` makes them,
         of one kind, arm and quantity.
-    min_cells
-        As of :func:`shifts_tested`.
-    seed
-        Of the swaps.
+    min_cells, seed
+        As of :func:`shifts_tested`, and of the swaps.
 
     Returns
     -------
@@ -134,16 +118,7 @@ def specific_tested(
 ) -> tuple[pd.DataFrame, Array]:
     """Test shifts of more cells than memory holds: :func:`with_specific`, then the test.
 
-    Parameters
-    ----------
-    tables
-        Gives the shifts of whole cells, table by table, every time that it is called.
-    min_cells, seed
-        As of :func:`with_specific`.
-
-    Returns
-    -------
-    As of :func:`shifts_tested`.
+    ``tables`` gives the shifts of whole cells, table by table, every time that it is called.
     """
     tested, _ = shifts_tested((_compared(table, {}, seed) for table in tables()), min_cells)
     known = _standing_out(tested)
@@ -167,8 +142,7 @@ def _compared(table: pd.DataFrame, known: Mapping[str, float], seed: int) -> pd.
         draw = np.random.default_rng([seed, zlib.crc32(str(cell).encode())])
         genes = int(ranks[rows].max()) + 1
         shifts = specific_shifts(scaled[rows], ranks[rows], genes, expected[rows])
-        swapped = shifts.standardised[neighbours(len(rows), draw)]
-        columns[:, rows] = shifts.specific, shifts.standardised, shifts.percentile, swapped
+        columns[:, rows] = *shifts, shifts[1, neighbours(len(rows), draw)]
     names = ("specific", "standardised", "percentile", "swapped")
     return table.assign(**dict(zip(names, columns, strict=True)))
 
@@ -181,8 +155,7 @@ def shifts_tested(
     Parameters
     ----------
     tables
-        From :func:`with_specific`, with the columns ``replicate``, ``gene``, ``shift`` and
-        ``under_noise_floor`` too; each of whole cells.
+        From :func:`with_specific`, each of whole cells.
     min_cells
         Fewest cells of a gene that is tested.
     null

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from ranklock.arms import edit_arm
 from ranklock.errors import InputError, OptionError
 from ranklock.genes.names import without_version
 from ranklock.run.asked import ESTIMATE
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import check_list, check_min_cells, labelled, unfinished
+from ranklock.significance.asked import check_asked, labelled, unfinished
 from ranklock.significance.calibration import calibration_of
-from ranklock.significance.mixture import two_components
+from ranklock.significance.mixture import DECISIVE, two_components
 from ranklock.significance.replicates import replicates_of, without_donor
-from ranklock.significance.results import (
-    Section,
-    figure_writers,
-    read_section,
-    table_writers,
-    write_tests,
-)
+from ranklock.significance.results import Results, is_finding
 from ranklock.significance.shift_figure import shifts_figure
 from ranklock.significance.shift_files import SUFFIXES, shifts_of_file
-from ranklock.significance.shift_tables import GOAL, UNSIGNED, shifts_of_run
+from ranklock.significance.shift_tables import GOAL, shifts_of_run
 from ranklock.significance.shift_tests import shifts_tested, with_specific
 from ranklock.significance.statements import statements_of_shifts
-from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = "shifts"
-_TABLES = ("shifts.parquet", "shifts_in_cells.parquet", "shifts_calibration.parquet")
-_KEYS = ["kind", "arm", "quantity"]
-_FIRST = [*_KEYS, "gene", "gene_id", "shift", "specific", "standard_error", "t", "p", "q"]
+_FIRST = [
+    "kind",
+    "arm",
+    "quantity",
+    "gene",
+    "gene_id",
+    "shift",
+    "specific",
+    "standard_error",
+    "t",
+    "p",
+    "q",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Shifts:
+class Shifts(Results):
     """Shifts of cells against rank-matched perturbations, tested over cells or donors.
 
     Attributes
@@ -74,32 +75,16 @@ class Shifts:
         What was asked, of what, and ``statements``: what could not be told.
     """
 
-    table: pd.DataFrame
+    NAME: ClassVar = "shifts"
+    KEYS: ClassVar = ("kind", "arm", "quantity")
+    _FILES: ClassVar[Mapping[str, str]] = {
+        "table": "shifts.parquet",
+        "in_cells": "shifts_in_cells.parquet",
+        "calibration": "shifts_calibration.parquet",
+    }
+    COUNTED: ClassVar = ("findings", "of")
+
     in_cells: pd.DataFrame
-    calibration: pd.DataFrame
-    manifest: dict[str, Any]
-
-    def __repr__(self) -> str:
-        counts = ", ".join(
-            f"{count} of {label}"
-            for count, label in zip(self.calibration["findings"], self.tests, strict=True)
-        )
-        return f"Shifts: {counts} (false-discovery rate {FALSE_DISCOVERIES:.0%})"
-
-    @property
-    def tests(self) -> dict[str, tuple[str, str, str]]:
-        """Label → kind, arm and quantity, for each row of the calibration."""
-        return _labelled(self.calibration)
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """Names of the arms."""
-        return tuple(self.manifest["asked"]["arms"])
-
-    @property
-    def first_arm(self) -> str:
-        """The arm that findings rest on: the edit alone, where it was run."""
-        return edit_arm(self.arms) or self.arms[0]
 
     def findings(
         self, arm: str | None = None, quantity: str | None = None, kind: str | None = None
@@ -113,12 +98,7 @@ class Shifts:
         quantity, kind
             Of which quantity and kind of perturbation; all by default.
         """
-        rows = self.table["arm"] == (arm or self.first_arm)
-        for column, value in (("quantity", quantity), ("kind", kind)):
-            if value is not None:
-                rows &= self.table[column] == value
-        table = self.table[rows]
-        return table[_is_finding(table)]
+        return self._findings(arm=arm or self.first_arm, quantity=quantity, kind=kind)
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -136,39 +116,11 @@ class Shifts:
         """
         return shifts_figure(self.table, self.tests, quantity or self.quantities[0])
 
-    def section(self) -> Section:
-        """What of it is written to a folder."""
-        tables = (self.table, self.in_cells, self.calibration)
-        figures = {NAME: self.figure()}
+    def _figures(self) -> dict[str, Figure]:
+        figures = {self.NAME: self.figure()}
         if GOAL in self.quantities:
             figures["shifts_towards_goal"] = self.figure(GOAL)
-        writers = table_writers(dict(zip(_TABLES, tables, strict=True))) | figure_writers(figures)
-        return Section(NAME, self.manifest, writers)
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a folder, whole or not at all; :func:`ranklock.read_shifts` opens it.
-
-        Raises
-        ------
-        OutputError
-            When it exists and may not be replaced, or cannot be written.
-        """
-        return write_tests(folder, [self.section()], overwrite=overwrite)
-
-
-def _is_finding(table: pd.DataFrame) -> pd.Series:
-    """Which rows are significant; a distance has no direction but larger than expected."""
-    unsigned = table["quantity"].isin(UNSIGNED)
-    return (table["q"] <= FALSE_DISCOVERIES) & ~(unsigned & (table["specific"] <= 0))
-
-
-def _labelled(calibration: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
-    tests = list(calibration[_KEYS].itertuples(index=False, name=None))
-    labels = {
-        test: label for label, test in labelled((kind, arm) for kind, arm, _ in tests).items()
-    }
-    return {f"{labels[kind, arm]}, {quantity}": (kind, arm, quantity)
-            for kind, arm, quantity in tests}  # fmt: skip
+        return figures
 
 
 def read_shifts(folder: str | Path) -> Shifts:
@@ -179,9 +131,7 @@ def read_shifts(folder: str | Path) -> Shifts:
     OutputError
         When the folder holds none, or a file in it was damaged or changed.
     """
-    manifest, tables = read_section(folder, NAME, _TABLES)
-    table, in_cells, calibration = tables
-    return Shifts(table, in_cells, calibration, manifest)
+    return Shifts.read(folder)
 
 
 def is_table(source: object) -> bool:
@@ -228,9 +178,7 @@ def shifts(
     >>> shifts = ranklock.shifts("genome-wide")  # doctest: +SKIP
     >>> shifts.findings("hold", "cell shift").head()  # doctest: +SKIP
     """
-    check_min_cells(min_cells)
-    check_list("arms", arms)
-    check_list("null", null)
+    check_asked(min_cells, arms=arms, null=null)
     if is_table(run):
         source = str(run)
         measured, notes = shifts_of_file(Path(source), donor)
@@ -255,7 +203,7 @@ def shifts(
     null_ids = _null_ids(null, measured)
     parts = [
         _tested(rows, null_ids, min_cells, seed)
-        for _, rows in measured.groupby(_KEYS, sort=False, observed=True)
+        for _, rows in measured.groupby(list(Shifts.KEYS), sort=False, observed=True)
     ]
     tables, in_cells, calibrations, statements = zip(*parts, strict=True)
     table, cells, calibration = (
@@ -263,6 +211,7 @@ def shifts(
     )
     for each in (table, cells):
         each["gene_id"] = each["gene_id"].where(each["gene_id"].isin(gene_ids))
+    labels = labelled(calibration[list(Shifts.KEYS)].itertuples(index=False, name=None))
     manifest = {
         "asked": {
             "kinds": list(dict.fromkeys(measured["kind"])),
@@ -276,41 +225,37 @@ def shifts(
         "cells": int(measured["cell"].nunique()),
         "replicates": int(measured["replicate"].nunique()),
         "statements": {
-            label: notes + sentences
-            for label, sentences in zip(_labelled(calibration), statements, strict=True)
+            label: notes + sentences for label, sentences in zip(labels, statements, strict=True)
         },
     }
     columns = [*_FIRST, *(name for name in table if name not in _FIRST)]
-    return Shifts(table[columns], cells, calibration, manifest)
+    return Shifts(table[columns], calibration, manifest, in_cells=cells)
 
 
 def _tested(
     rows: pd.DataFrame, null: frozenset[str], min_cells: int, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[str]]:
     """Tests, shifts in cells, calibration and statements of one kind, arm and quantity."""
-    keys = rows[_KEYS].iloc[0]
+    keys = rows[list(Shifts.KEYS)].iloc[0]
     specific = with_specific(rows, min_cells, seed)
     table, swapped = shifts_tested([specific], min_cells, null)
     mixture = two_components(table["specific"], specific["specific"], seed)
-    table["impact"] = np.nan if mixture is None else mixture.impact
-    table["impact_share"] = np.nan
-    if mixture is not None:
-        in_component = specific.assign(inside=mixture.of_values > 0.5).dropna(subset="specific")
-        shares = in_component.groupby("gene_id", observed=True)["inside"].mean()
-        table["impact_share"] = table["gene_id"].map(shares).astype(float)
+    inside = np.where(np.isfinite(mixture.of_values), mixture.of_values > 0.5, np.nan)
+    shares = specific.assign(inside=inside).groupby("gene_id", observed=True)["inside"].mean()
+    table["impact"] = mixture.impact
+    table["impact_share"] = table["gene_id"].map(shares).astype(float)
     table = table.assign(**keys)
     calibration = {
         **keys,
         **calibration_of(table, swapped),
-        "findings": int(_is_finding(table).sum()),
-        "bic_gain": np.nan if mixture is None else mixture.bic_gain,
+        "findings": int(is_finding(table).sum()),
+        "bic_gain": mixture.bic_gain,
     }
-    separated = mixture is not None and mixture.separated
     return (
         table,
         specific.drop(columns=["scaled", "swapped"]),
         pd.DataFrame([calibration]),
-        statements_of_shifts(specific, table, min_cells, separated),
+        statements_of_shifts(specific, table, min_cells, mixture.bic_gain >= DECISIVE),
     )
 
 

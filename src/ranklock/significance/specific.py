@@ -59,14 +59,8 @@ class Specific:
 def fit_surface(cells: Iterable[CellEffects]) -> RankSurface:
     """The surface f of all cells, with potency and responsiveness left free in each.
 
-    Parameters
-    ----------
-    cells
-        Read twice: least squares first, then once more with residuals clipped at 2.5 robust
-        standard deviations (a step of Huber's estimator), so that specific effects do not pull.
-
-    Notes
-    -----
+    ``cells`` are read twice: least squares first, then once more with residuals clipped at 2.5
+    robust standard deviations (a step of Huber's estimator), so that specific effects do not pull.
     Both constants are projected out of values and terms alike (Frisch and Waugh, *Econometrica* 1,
     1933), so a constant added to a perturbation or a responder changes nothing.
     """
@@ -97,15 +91,7 @@ def _add(fit: SurfaceFit, cell: CellEffects, start: RankSurface | None) -> None:
 
 
 def specific_effects(cell: CellEffects, surface: RankSurface) -> Specific:
-    """Specific effects of one cell.
-
-    Parameters
-    ----------
-    cell
-        Its effects.
-    surface
-        From :func:`fit_surface`.
-    """
+    """Specific effects of one cell, off a surface of :func:`fit_surface`."""
     present = comparable(cell.present)
     predicted = surface.at(cell.gene_ranks, cell.responder_ranks, cell.genes)
     values = np.where(present, cell.log_effects - predicted, 0.0)

@@ -16,17 +16,7 @@ _FEW_DIRECTIONS = 20
 def statements_of(
     pairs: Pairs, surface: RankSurface, *, donor: str | None, min_cells: int
 ) -> list[str]:
-    """What a reader must know before believing the table, a sentence each; none if all is well.
-
-    Parameters
-    ----------
-    pairs, surface
-        What was tested, and the rank surface that was taken off.
-    donor
-        What replicates are called; cells without.
-    min_cells
-        Pairs that fewer cells have were not tested.
-    """
+    """What a reader must know before believing the table, a sentence each; none if all is well."""
     statements = []
     alone = int((pairs.perturbations_in_cell < 2).sum())
     if pairs.replicates < FEWEST_REPLICATES:
@@ -80,17 +70,7 @@ def statements_of(
 def statements_of_shifts(
     shifts: pd.DataFrame, table: pd.DataFrame, min_cells: int, separated: bool
 ) -> list[str]:
-    """What a reader must know before believing a table of shifts, a sentence each.
-
-    Parameters
-    ----------
-    shifts, table
-        In cells and tested, from :mod:`ranklock.significance.shift_tests`.
-    min_cells
-        Genes that fewer cells have were not tested.
-    separated
-        Whether the data ask for two components.
-    """
+    """What a reader must know before believing a table of shifts, a sentence each."""
     statements = []
     replicates = shifts["replicate"].nunique()
     if replicates < FEWEST_REPLICATES:

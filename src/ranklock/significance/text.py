@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ranklock.arms import ARMS, Role, role_of
-from ranklock.significance.combinations import NAME as COMBINATIONS
 from ranklock.significance.combinations import TABLE as COMBINATIONS_TABLE
-from ranklock.significance.responders import NAME as RESPONDERS
-from ranklock.significance.responders import Responders, read_responders
-from ranklock.significance.results import sections_in
+from ranklock.significance.responders import Responders
+from ranklock.significance.results import Results, sections_in
 from ranklock.significance.shift_tables import UNSIGNED
-from ranklock.significance.shifts import NAME as SHIFTS
-from ranklock.significance.shifts import Shifts, read_shifts
+from ranklock.significance.shifts import Shifts
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 _NAMED = 4  # tests that a note names, at most
@@ -43,81 +40,79 @@ def describe_tests(folder: str | Path, top: int = 10) -> list[str]:
     """
     lines: list[str] = []
     for name in sections_in(folder):
-        if name == RESPONDERS:
-            lines += describe_responders(read_responders(folder), top)
-        elif name == SHIFTS:
-            lines += describe_shifts(read_shifts(folder), top)
-        elif name == COMBINATIONS:
+        if name == Responders.NAME:
+            lines += describe_responders(Responders.read(folder), top)
+        elif name == Shifts.NAME:
+            lines += describe_shifts(Shifts.read(folder), top)
+        else:
             lines += describe_combinations(pd.read_parquet(Path(folder) / COMBINATIONS_TABLE), top)
     return lines
 
 
 def describe_responders(responders: Responders, top: int = 10) -> list[str]:
-    """Which responders stand out, and how far to believe it, a line each.
-
-    Parameters
-    ----------
-    responders
-        The tested pairs.
-    top
-        How many of the surest pairs to list of each kind of perturbation.
-    """
-    donor = responders.manifest["asked"]["donor"]
-    lines = [f"Specific effects in {_cells(responders.manifest, donor)}:"]
-    calibration = responders.calibration
-    for label, row in zip(_padded(responders.tests), _rows(calibration), strict=True):
-        lines.append(
-            f"  {label}  {row.found:,} of {row.tested:,} pairs ({row.larger:,} larger than "
-            f"expected){_role(row.arm)}; with perturbations swapped for rank-matched ones "
-            f"{row.swapped_found:,}"
-        )
-    arm = responders.first_arm
-    for label, (kind, _) in responders.tests.items():
-        if responders.tests[label][1] != arm:
-            continue
-        findings = responders.findings(arm, kind)
-        if findings.empty:
-            lines.append(f"Under {label}, no pair moves significantly more than expected.")
-            continue
-        lines.append(f"Surest under {label}, of {len(findings):,} that move more than expected:")
-        for row in _rows(findings.head(top)):
-            pair = f"{row.gene} → {row.responder}"
-            lines.append(
-                f"  {pair:28} ×{10**row.specific:.2f} of what is expected  q {row.q:.1e}  "
-                f"{row.n_cells} cells"
-            )
-    return lines + _notes(responders.statements, len(calibration), donor)
+    """Which responders stand out, and how far to believe it, a line each."""
+    return [
+        f"Specific effects in {_cells(responders)}:",
+        *_found(responders, "pairs"),
+        *_surest(responders, _surest_pairs, top),
+        *_notes(responders),
+    ]
 
 
 def describe_shifts(shifts: Shifts, top: int = 10) -> list[str]:
-    """Which perturbations shift cells, and how far to believe it, a line each.
+    """Which perturbations shift cells, and how far to believe it, a line each."""
+    return [
+        f"Shifts beyond rank-matched perturbations in {_cells(shifts)}:",
+        *_found(shifts, "genes"),
+        *_surest(shifts, _surest_shifts, top),
+        *_notes(shifts),
+    ]
 
-    Parameters
-    ----------
-    shifts
-        The tested shifts.
-    top
-        How many of the surest genes to list of each kind and quantity.
-    """
-    donor = shifts.manifest["asked"]["donor"]
-    lines = [f"Shifts beyond rank-matched perturbations in {_cells(shifts.manifest, donor)}:"]
-    calibration = shifts.calibration
-    for label, row in zip(_padded(shifts.tests), _rows(calibration), strict=True):
-        larger = f" ({row.findings:,} larger than expected)" if row.quantity in UNSIGNED else ""
+
+def _found(results: Results, tested: str) -> list[str]:
+    """How many findings each test has, and has with perturbations swapped."""
+    width = max(map(len, results.tests))
+    column, _ = results.COUNTED
+    lines = []
+    for (label, test), row in zip(results.tests.items(), _rows(results.calibration), strict=True):
+        signed = len(test) > 2 and test[2] not in UNSIGNED
+        larger = "" if signed else f" ({getattr(row, column):,} larger than expected)"
+        placebo = ", the placebo" if _is_placebo(row.arm) else ""
         lines.append(
-            f"  {label}  {row.found:,} of {row.tested:,} genes{larger}{_role(row.arm)}; with "
+            f"  {label:{width}}  {row.found:,} of {row.tested:,} {tested}{larger}{placebo}; with "
             f"perturbations swapped for rank-matched ones {row.swapped_found:,}"
         )
-    arm = shifts.first_arm
-    for label, test in shifts.tests.items():
-        if test[1] == arm:
-            lines += _surest(shifts, label, test, top)
-    return lines + _notes(shifts.manifest["statements"], len(calibration), donor)
+    return lines
 
 
-def _surest(shifts: Shifts, label: str, test: tuple[str, str, str], top: int) -> list[str]:
+def _surest(results: Any, lines_of: Callable[..., list[str]], top: int) -> list[str]:
+    """The surest of every test under the arm that findings rest on."""
+    return [
+        line
+        for label, test in results.tests.items()
+        if test[1] == results.first_arm
+        for line in lines_of(results, label, top, *test)
+    ]
+
+
+def _surest_pairs(responders: Responders, label: str, top: int, kind: str, arm: str) -> list[str]:
+    findings = responders.findings(arm, kind)
+    if findings.empty:
+        return [f"Under {label}, no pair moves significantly more than expected."]
+    lines = [f"Surest under {label}, of {len(findings):,} that move more than expected:"]
+    for row in _rows(findings.head(top)):
+        pair = f"{row.gene} → {row.responder}"
+        lines.append(
+            f"  {pair:28} ×{10**row.specific:.2f} of what is expected  q {row.q:.1e}  "
+            f"{row.n_cells} cells"
+        )
+    return lines
+
+
+def _surest_shifts(
+    shifts: Shifts, label: str, top: int, kind: str, arm: str, quantity: str
+) -> list[str]:
     """The surest genes of a test, each with its shift under the kinds beside it."""
-    kind, arm, quantity = test
     findings = shifts.findings(arm, quantity, kind)
     if findings.empty:
         return [f"Under {label}: no perturbation stands out."]
@@ -137,15 +132,7 @@ def _surest(shifts: Shifts, label: str, test: tuple[str, str, str], top: int) ->
 
 
 def describe_combinations(table: pd.DataFrame, top: int = 10) -> list[str]:
-    """Sets of genes against the sums of their genes' own shifts, a line each.
-
-    Parameters
-    ----------
-    table
-        From :func:`ranklock.combinations`.
-    top
-        How many to list.
-    """
+    """Sets of genes against the sums of their genes' own shifts, a line each."""
     lines = ["Genes perturbed together, against the sum of what each does alone:"]
     for row in _rows(table.head(top)):
         q = f"q {row.q:.1e}" if row.q == row.q else "not tested"
@@ -160,31 +147,29 @@ def _rows(table: pd.DataFrame) -> list[Any]:
     return list(table.itertuples(index=False))
 
 
-def _cells(manifest: Mapping[str, object], donor: str | None) -> str:
-    replicates = f"replicates: {manifest['replicates']} {donor}" if donor else "each a replicate"
+def _cells(results: Results) -> str:
+    donor = results.manifest["asked"]["donor"]
+    replicates = (
+        f"replicates: {results.manifest['replicates']} {donor}" if donor else "each a replicate"
+    )
     return (
-        f"{manifest['cells']} cells ({replicates}), significant at a false-discovery rate of "
-        f"{FALSE_DISCOVERIES:.0%}"
+        f"{results.manifest['cells']} cells ({replicates}), significant at a false-discovery rate "
+        f"of {FALSE_DISCOVERIES:.0%}"
     )
 
 
-def _padded(labels: Mapping[str, object]) -> list[str]:
-    width = max(map(len, labels))
-    return [f"{label:{width}}" for label in labels]
+def _is_placebo(arm: str) -> bool:
+    return arm in ARMS and role_of(arm) is Role.PLACEBO
 
 
-def _role(arm: str) -> str:
-    return ", the placebo" if arm in ARMS and role_of(arm) is Role.PLACEBO else ""
-
-
-def _notes(statements: Mapping[str, Sequence[str]], tests: int, donor: str | None) -> list[str]:
+def _notes(results: Results) -> list[str]:
     """Each statement once, with what it is about where that is not everything."""
     labels: dict[str, list[str]] = {}
-    for label, sentences in statements.items():
+    for label, sentences in results.statements.items():
         for sentence in sentences:
             labels.setdefault(sentence, []).append(label)
-    lines = []
+    lines, tests = [], len(results.tests)
     for sentence, about in labels.items():
         named = "; ".join(about) if len(about) <= _NAMED else f"of {len(about)} of {tests} tests"
         lines.append(f"note: {sentence}" + (f" ({named})" if len(about) < tests else ""))
-    return lines + [_EACH_A_REPLICATE] * (donor is None)
+    return lines + [_EACH_A_REPLICATE] * (results.manifest["asked"]["donor"] is None)

@@ -43,13 +43,8 @@ class Contrast:
 def contrast(effects: npt.ArrayLike, before: npt.ArrayLike) -> Contrast:
     """Contrast the two sides of a rank, and look for the place where effects jump most.
 
-    Parameters
-    ----------
-    effects
-        log10 effect of each responder in order of rank, shape (knock-outs, responders). NaN are
-        left out (the knocked-out gene itself).
-    before
-        Number of responders before the perturbed rank, shape (knock-outs,).
+    ``effects`` are log10, in order of rank, shape (knock-outs, responders), NaN for the knocked-out
+    gene itself; ``before`` the number of responders before the perturbed rank, shape (knock-outs,).
 
     Notes
     -----

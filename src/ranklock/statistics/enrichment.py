@@ -17,12 +17,7 @@ FEWEST, MOST = 5, 25  # genes in a stretch
 class Enrichment:
     """Recovery of targets by a score, and under the null of rank-matched targets.
 
-    Attributes
-    ----------
-    auroc, average_precision
-        Of the targets.
-    null_auroc, null_average_precision
-        Of each draw, shape (draws,).
+    ``null_auroc`` and ``null_average_precision`` are of each draw, shape (draws,).
     """
 
     auroc: float
@@ -42,18 +37,8 @@ def matched_draws(
 ) -> npt.NDArray[np.int_]:
     """Sets of genes with as many of every stretch of ranks as the targets have.
 
-    Parameters
-    ----------
-    targets
-        Which genes are targets, shape (genes,).
-    ranks
-        Rank of each.
-    draws, seed
-        How many sets, and the seed.
-
-    Returns
-    -------
-    Indices of genes, shape (draws, targets).
+    ``targets`` are marks and ``ranks`` numbers, shape (genes,). Gives indices of genes, shape
+    (draws, targets).
     """
     generator = np.random.default_rng(seed)
     order = np.argsort(np.asarray(ranks), kind="stable")

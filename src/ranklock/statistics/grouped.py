@@ -19,15 +19,7 @@ class GroupedMoments:
         self._count = self._mean = self._squares = pd.DataFrame()
 
     def add(self, groups: pd.Series, values: pd.DataFrame) -> None:
-        """Take in a table.
-
-        Parameters
-        ----------
-        groups
-            Group of each row.
-        values
-            Numbers, the same columns every time; NaN count for nothing.
-        """
+        """Take in a table of numbers, NaN counting for nothing, with the group of each row."""
         by = values.astype(np.float64).groupby(groups.to_numpy(), observed=True)
         n_new = by.count().astype(np.float64)
         mean_new = by.mean().fillna(0.0)

@@ -117,18 +117,14 @@ def share_interval(
 ) -> Estimate:
     """Share of knock-outs of which something holds, with an interval that stays in 0 to 1.
 
-    Parameters
-    ----------
-    hits
-        1 where it holds, 0 where it does not, shape (knock-outs,). NaN are left out.
-    cells, genes
-        As in :func:`mean_interval`.
+    ``hits`` are 1 where it holds and 0 where it does not, shape (knock-outs,), NaN left out; the
+    rest as in :func:`mean_interval`.
 
     Notes
     -----
     Wilson's score interval (*Journal of the American Statistical Association* 22, 1927), with the
-    number of independent knock-outs that the clustered variance amounts to. Where all or none
-    hold finite is no variance, and each knock-out counts.
+    number of independent knock-outs that the clustered variance amounts to. Where all or none hold
+    there is no variance, and each knock-out counts.
     """
     plain = mean_interval(hits, cells, genes)
     if not np.isfinite(plain.low):
@@ -164,11 +160,8 @@ def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 def mean_spearman(x: npt.ArrayLike, y: npt.ArrayLike, cells: npt.ArrayLike) -> Estimate:
     """Spearman's correlation within each cell, averaged over cells.
 
-    Returns
-    -------
-    Estimate
-        Over cells by Student's t. For a single cell by Fisher's z with the standard error
-        √((1 + ρ²/2) / (n − 3)) (Bonett and Wright, *Psychometrika* 65, 2000).
+    Over cells by Student's t. For a single cell by Fisher's z with the standard error
+    √((1 + ρ²/2) / (n − 3)) (Bonett and Wright, *Psychometrika* 65, 2000).
     """
     values, partners, labels = np.asarray(x, float), np.asarray(y, float), np.asarray(cells)
     names = np.unique(labels)

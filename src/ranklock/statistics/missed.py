@@ -16,16 +16,9 @@ _DRAWS = 300
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of the truly largest that were measured exactly.
+    """Share of the ``top`` truly largest that were measured exactly, with its 95 % interval.
 
-    Attributes
-    ----------
-    top
-        How many are meant by the largest.
-    value
-        The share; NaN where too few of the others were checked.
-    low, high
-        Bounds of its 95 % interval.
+    NaN where too few of the others were checked.
     """
 
     top: int
@@ -38,12 +31,7 @@ class Recall:
 class Approximated:
     """What is known by its approximation alone, each of shape (genes,).
 
-    Attributes
-    ----------
-    estimate
-        The approximation.
-    scale
-        Positive; errors are taken to be in proportion to it.
+    Errors are taken to be in proportion to ``scale``, which is positive.
     """
 
     estimate: Array

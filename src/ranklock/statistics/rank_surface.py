@@ -41,15 +41,7 @@ class RankSurface:
     determined: int
 
     def at(self, knocked_out: Ranks, responders: Ranks, genes: int) -> Array:
-        """Predicted log effects, shape (knock-outs, responders).
-
-        Parameters
-        ----------
-        knocked_out, responders
-            Ranks, shape (knock-outs,) and (responders,).
-        genes
-            Genes in the cell.
-        """
+        """Predicted log effects in a cell of so many genes, shape (knock-outs, responders)."""
         along = _splines(knocked_out / genes)
         away = _splines(_log_distance(np.arange(max(genes, 1)), genes))
         tables = np.einsum("kp,spd,nd->skn", along, self.coefficients, away)
@@ -77,16 +69,7 @@ class SurfaceFit:
         self._products = np.zeros(COEFFICIENTS)
 
     def add(self, terms: Array, values: Array) -> None:
-        """Take in numbers of a cell.
-
-        Parameters
-        ----------
-        terms
-            From :func:`surface_terms`, with all else that is fitted projected out; shape (...,
-            ``COEFFICIENTS``).
-        values
-            The same of log effects, shape (...).
-        """
+        """Take in :func:`surface_terms` and log effects of a cell, all else projected out."""
         flat = terms.reshape(-1, COEFFICIENTS)
         self._squares += flat.T @ flat
         self._products += flat.T @ values.ravel()

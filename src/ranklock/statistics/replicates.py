@@ -21,16 +21,9 @@ FEWEST_REPLICATES = 3  # below which nothing is tested: two numbers have no spre
 class Tested:
     """Tests of many means, each of shape (claims,); NaN where there was too little to test.
 
-    Attributes
-    ----------
-    standard_error
-        Of the mean over replicates, from the claim's own spread; NaN below two replicates.
-    t
-        Moderated t: the mean over a standard error whose variance borrows from all claims.
-    p
-        Two-sided.
-    q
-        False-discovery rate, Benjamini and Hochberg, over all that was tested.
+    ``standard_error`` is from the claim's own spread over replicates, ``t`` moderated: its variance
+    borrows from all claims. ``p`` is two-sided, and ``q`` Benjamini and Hochberg's rate over all
+    tests.
     """
 
     standard_error: Array
@@ -49,10 +42,8 @@ def means_tested(
 
     Parameters
     ----------
-    means, variances
-        Of each claim over its replicates (variance with n − 1), shape (claims,).
-    replicates
-        How many it has.
+    means, variances, replicates
+        Of each claim over its replicates (variance with n − 1), and their number; shape (claims,).
     testable
         Which claims may be tested at all, shape (claims,); all by default. Those with fewer than
         ``FEWEST_REPLICATES``, or without a finite mean and variance, are not tested in any case.

@@ -13,16 +13,9 @@ FALSE_DISCOVERIES = 0.05  # rate up to which a finding is called one
 def moderated_t(
     means: Array, variances: Array, counts: npt.NDArray[np.int_]
 ) -> tuple[Array, Array]:
-    """Student's t of means of a few numbers each, whose variances borrow from one another.
+    """Student's t, and two-sided p, of means of a few numbers each, whose variances borrow.
 
-    Parameters
-    ----------
-    means, variances, counts
-        Of each group of numbers: mean, variance (with n − 1), and n ≥ 2. Shape (groups,).
-
-    Returns
-    -------
-    t and two-sided p-values, each of shape (groups,).
+    ``means``, ``variances`` (with n − 1) and ``counts`` (n ≥ 2) are of shape (groups,).
 
     Notes
     -----

@@ -32,14 +32,9 @@ def comparable(present: Marks) -> Marks:
 
 
 def two_way_residuals(values: Array, present: Marks) -> Array:
-    """What is left of a matrix after a constant for each row and each column.
+    """What is left after a constant for each row and each column; zero where not present.
 
-    Parameters
-    ----------
-    values
-        Shape (rows, columns), or (rows, columns, n) for n matrices at once.
-    present
-        Which entries count, shape (rows, columns); zero elsewhere in what is returned.
+    ``values`` are of shape (rows, columns), or (rows, columns, n) for n matrices at once.
 
     Notes
     -----
@@ -97,10 +92,8 @@ def matched_rows(values: Array, places: Array, groups: list[Marks], reach: int) 
 
     Parameters
     ----------
-    values
-        Shape (rows, columns), rows in order of their places.
-    places
-        Where rows stand (ranks), shape (rows,).
+    values, places
+        Shape (rows, columns), rows in order of their places (ranks), shape (rows,).
     groups
         Sets of entries that are compared among themselves, each of shape (rows, columns); entries
         in none have no neighbours.

@@ -21,14 +21,9 @@ _FEWEST_REPEATS = 20
 
 @dataclass(frozen=True)
 class VarianceShares:
-    """Shares of the variance, each an :class:`Estimate`; they sum to one.
+    """Shares of the variance, which sum to one; NaN where one cannot be told apart.
 
-    Attributes
-    ----------
-    shares
-        ``rank``, ``gene``, ``cell`` and ``rest`` → share. NaN where it cannot be told apart.
-    note
-        What could not be told apart, and why; empty when all could.
+    ``note`` says what could not be told apart, and why; it is empty when all could.
     """
 
     shares: dict[str, Estimate]
@@ -38,21 +33,20 @@ class VarianceShares:
 def variance_shares(
     values: npt.ArrayLike, ranks: npt.ArrayLike, genes: npt.ArrayLike, cells: npt.ArrayLike
 ) -> VarianceShares:
-    """Decompose the variance of a measurement of knock-outs.
+    """Decompose the variance of a measurement of knock-outs, one a cell and gene.
 
     Parameters
     ----------
-    values
-        One number a knock-out in a cell, shape (n,); NaN are left out.
-    ranks, genes, cells
-        Perturbed rank, knocked-out gene and cell of each.
+    values, ranks, genes, cells
+        Number, perturbed rank, knocked-out gene and cell of each, shape (n,); values that are NaN
+        are left out.
 
     Returns
     -------
     VarianceShares
         ``rank``: variance of a smooth function of the rank, which has the first claim, less
-        what its coefficients fit of chance; ``gene`` and
-        ``cell``: variance of random effects of what the rank leaves; ``rest``: all else.
+        what its coefficients fit of chance; ``gene`` and ``cell``: variance of random effects of
+        what the rank leaves; ``rest``: all else.
 
     Notes
     -----
