@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
@@ -16,28 +16,10 @@ Array = npt.NDArray[np.float64]
 FOLDS = 20  # at most: with so many perturbed genes or fewer, each is left out by itself
 MOST_ROWS = 200_000  # that a model is fitted to
 _WEAK = 1e4  # inverse of a ridge that only keeps coefficients finite
-
-
-@dataclass(frozen=True, eq=False)
-class Joint:
-    """Ranking of perturbed genes that the models had not seen, each of shape (perturbed genes,).
-
-    Attributes
-    ----------
-    auroc_without, auroc_with
-        Of the baselines taken together, and of them and the score.
-    average_precision_without, average_precision_with
-        The same.
-    weight
-        Coefficient of the score in the model that the gene was ranked by: below zero, the model
-        had learned to read the score backwards.
-    """
-
-    auroc_without: Array
-    auroc_with: Array
-    average_precision_without: Array
-    average_precision_with: Array
-    weight: Array
+COLUMNS = (
+    "joint_auroc_without", "joint_auroc_with", "joint_average_precision_without",
+    "joint_average_precision_with", "joint_weight",
+)  # fmt: skip
 
 
 def joint_increments(
@@ -45,15 +27,14 @@ def joint_increments(
     scores: Sequence[Array],
     changed: Sequence[npt.NDArray[np.bool_]],
     seed: int = 0,
-) -> Joint:
-    """Rank the changed genes of each perturbed gene by models fitted to the training.
+) -> pd.DataFrame:
+    """Rank the changed genes of each perturbed gene by models that had not seen it.
 
     Parameters
     ----------
-    baselines
-        Of each perturbed gene, normal scores of its baselines, shape (genes, baselines).
-    scores
-        Of each perturbed gene, normal scores of the score, shape (genes,).
+    baselines, scores
+        Of each perturbed gene, normal scores of its baselines, shape (genes, baselines), and of
+        the score, shape (genes,).
     changed
         Which of those genes really changed, shape (genes,).
     seed
@@ -61,7 +42,9 @@ def joint_increments(
 
     Returns
     -------
-    Joint
+    A row a perturbed gene. ``joint_auroc_without`` and ``joint_average_precision_without``: of the
+    baselines taken together; ``…_with``: of them and the score. ``joint_weight``: coefficient of
+    the score; below zero, the model had learned to read it backwards.
 
     Notes
     -----
@@ -79,13 +62,13 @@ def joint_increments(
         for s in scores
     ]
     folds = min(number, FOLDS)
-    measures = np.full((5, number), np.nan)
+    measures = pd.DataFrame(index=range(number), columns=list(COLUMNS), dtype=np.float64)
     for fold in range(folds):
         training = [i for i in range(number) if i % folds != fold]
         target = np.concatenate([changed[i][rows[i]] for i in training])
         weights = np.concatenate([np.full(len(rows[i]), 1 / len(rows[i])) for i in training])
         weights /= len(training)
-        for line, features in enumerate((squared, scored)):
+        for side, features in (("without", squared), ("with", scored)):
             model = LogisticRegression(C=_WEAK, solver="newton-cholesky").fit(
                 np.concatenate([features[i][rows[i]] for i in training]),
                 target,
@@ -93,7 +76,9 @@ def joint_increments(
             )
             for i in range(fold, number, folds):
                 ranked = model.decision_function(features[i])
-                measures[line, i] = auroc(ranked, changed[i])
-                measures[2 + line, i] = average_precision_score(changed[i], ranked)
-                measures[4, i] = model.coef_[0, -1]
-    return Joint(*measures)
+                measures.loc[i, f"joint_auroc_{side}"] = auroc(ranked, changed[i])
+                measures.loc[i, f"joint_average_precision_{side}"] = average_precision_score(
+                    changed[i], ranked
+                )
+                measures.loc[i, "joint_weight"] = model.coef_[0, -1]
+    return measures

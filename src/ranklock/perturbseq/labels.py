@@ -29,24 +29,12 @@ _GUIDE_NUMBER = re.compile(r"(?<=.)[-.](?:sg|g|guide)?\d+$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Labels:
-    """Perturbations of a screen, by the names that it gives them.
+    """Perturbations of a screen, by the names that it gives them; the last two are not used."""
 
-    Attributes
-    ----------
-    genes
-        Label → the one gene that it perturbs.
-    controls
-        Labels of control cells.
-    combinations
-        Labels of several genes at once, which are not used.
-    unclear
-        Labels that name a gene beside something that is not understood, which are not used.
-    """
-
-    genes: dict[str, str] = field(default_factory=dict)
+    genes: dict[str, str] = field(default_factory=dict)  # label → the one gene it perturbs
     controls: list[str] = field(default_factory=list)
-    combinations: list[str] = field(default_factory=list)
-    unclear: list[str] = field(default_factory=list)
+    combinations: list[str] = field(default_factory=list)  # of several genes at once
+    unclear: list[str] = field(default_factory=list)  # a gene beside what is not understood
 
 
 def read_labels(

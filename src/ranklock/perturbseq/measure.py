@@ -28,40 +28,20 @@ FEWEST_FOR_JOINT = 3
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What counts as changed, and how many are needed.
+    """What counts as changed, and how many are needed."""
 
-    Attributes
-    ----------
-    most_q
-        Largest adjusted p of a gene that changed.
-    least_fold_change
-        Least |log fold change| of one, in the screen's base of logarithms.
-    fewest_changed
-        Changed genes, and unchanged ones, that a perturbed gene needs to be scored.
-    """
-
-    most_q: float = 0.05
-    least_fold_change: float = 0.0
-    fewest_changed: int = 5
+    most_q: float = 0.05  # largest adjusted p of a gene that changed
+    least_fold_change: float = 0.0  # absolute, in the screen's base of logarithms
+    fewest_changed: int = 5  # and unchanged, that a perturbed gene needs to be scored
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Numbers of every perturbed gene.
+    """Numbers of every perturbed gene."""
 
-    Attributes
-    ----------
-    table
-        A row a perturbed gene and layer.
-    coverage
-        A row a perturbed gene of the screen, scored or not.
-    baselines
-        Names of the baselines that could be had.
-    """
-
-    table: pd.DataFrame
-    coverage: pd.DataFrame
-    baselines: list[str]
+    table: pd.DataFrame  # a row a perturbed gene and layer
+    coverage: pd.DataFrame  # a row a perturbed gene of the screen, scored or not
+    baselines: list[str]  # names of those that could be had
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,33 +66,24 @@ def measure(
 ) -> Measured:
     """Rank the changed genes of each perturbed gene by its scores and by every baseline.
 
-    Parameters
-    ----------
-    scores, screen
-        What is judged, and by what.
-    thresholds
-        What counts as changed.
-    excluded
-        Genes that are never scored, as the run names them.
-    seed
-        Of draws.
+    Genes that are ``excluded``, named as the run does, are never scored.
 
     Raises
     ------
     InputError
         When no perturbed gene is in both, or none has enough changed genes.
     """
-    shared = [gene for gene in screen.perturbed if gene in set(scores.perturbed)]
+    known = set(scores.perturbed)
+    shared = [gene for gene in screen.perturbed if gene in known]
     if not shared:
         raise InputError(
             f"No perturbed gene of {screen.name} is perturbed in {scores.name} (the screen's begin "
             f"with {_first([*screen.perturbed, *screen.elsewhere], scores)}, the run's with "
             f"{_first(scores.perturbed, scores)}); perturb those, or check the names."
         )
-    pairs, coverage = _pairs(scores, screen, thresholds, excluded, shared)
-    level = dict(scores.gene_level())
-    column_of = {gene: i for i, gene in enumerate(screen.genes)}
-    columns = np.array([column_of.get(gene, -1) for gene in scores.responders])
+    pairs, coverage = _pairs(scores, screen, thresholds, excluded)
+    level = scores.gene_level()
+    columns = screen.columns_of(scores.responders)
     for name, values in screen.gene_level.items():
         level[name] = np.where(columns >= 0, values[columns], np.nan)
     parts = []
@@ -135,25 +106,15 @@ def measure(
 
 
 def _pairs(
-    scores: Scores,
-    screen: Screen,
-    thresholds: Thresholds,
-    excluded: Collection[str],
-    shared: list[str],
+    scores: Scores, screen: Screen, thresholds: Thresholds, excluded: Collection[str]
 ) -> tuple[list[_Pair], pd.DataFrame]:
     """Perturbed genes of both, and how much of the screen the run covers."""
     changed = screen.changed(thresholds.most_q, thresholds.least_fold_change)
     tested = np.isfinite(screen.q) & ~screen.diagonal() & ~np.isin(screen.genes, list(excluded))
     changed &= tested
     changes, tests = changed.sum(axis=0), tested.sum(axis=0)
-    column_of = {gene: i for i, gene in enumerate(screen.genes)}
-    columns = np.array([column_of.get(gene, -1) for gene in scores.responders])
+    columns = screen.columns_of(scores.responders)
     in_screen = columns >= 0
-    scored = {
-        gene: np.any([np.isfinite(v[row]) for v in scores.layers.values()], axis=0)
-        for row, gene in enumerate(scores.perturbed)
-        if gene in set(shared)
-    }
     row_of = {gene: row for row, gene in enumerate(scores.perturbed)}
     pairs, rows = [], []
     for i, gene in enumerate(screen.perturbed):
@@ -172,7 +133,8 @@ def _pairs(
                 np.nan_to_num(frequency[take]), number,
             )  # fmt: skip
             pairs.append(pair)
-            respond = int((pair.changed & scored[gene]).sum())
+            scored = np.any([np.isfinite(v[pair.row]) for v in scores.layers.values()], axis=0)
+            respond = int((pair.changed & scored).sum())
             row |= {
                 "changed_that_respond": respond,
                 "recall_ceiling": respond / number if number else np.nan,
@@ -259,12 +221,7 @@ def _of_layer(
     table = pd.DataFrame(rows)
     widths = {f.shape[1] for f in features}
     if len(rows) >= FEWEST_FOR_JOINT and len(widths) == 1 and widths != {0}:
-        joint = joint_increments(features, normal, truth, seed)
-        table["joint_auroc_without"] = joint.auroc_without
-        table["joint_auroc_with"] = joint.auroc_with
-        table["joint_average_precision_without"] = joint.average_precision_without
-        table["joint_average_precision_with"] = joint.average_precision_with
-        table["joint_weight"] = joint.weight
+        return table.join(joint_increments(features, normal, truth, seed))
     return table
 
 

@@ -30,13 +30,8 @@ EXPRESSION, VARIANCE = "expression", "variance"
 class GenesInCells:
     """Where genes stand in the cells of a run, within the model's input size.
 
-    Attributes
-    ----------
-    cells
-        How many cells.
-    table
-        By gene: ``cells`` that have it, its mean ``rank`` there, and mean ``expression`` and its
-        ``variance`` over all cells: 1 − rank / genes in the cell, 0 in cells that lack it.
+    ``table``, by gene: ``cells`` that have it, its mean ``rank`` there, and mean ``expression`` and
+    its ``variance`` over all cells: 1 − rank / genes in the cell, 0 in cells that lack it.
     """
 
     cells: int
@@ -47,33 +42,17 @@ class GenesInCells:
 class Scores:
     """Scores that are to rank the genes that really changed.
 
-    Attributes
-    ----------
-    perturbed, responders
-        Genes, as the run names them.
-    layers
-        Name → scores, larger for what is to have changed more; shape (perturbed, responders),
-        NaN where there is none.
-    symbols
-        Gene → symbol.
-    name
-        What they were read from.
-    kind
-        Kind of the perturbations.
-    in_cells
-        Where genes stand in the run's cells; None where that is not known.
-    sets
-        Perturbations of several genes at once, which no screen of single genes can judge.
+    Genes are called as the run does.
     """
 
     perturbed: list[str]
     responders: list[str]
-    layers: Mapping[str, Array]
+    layers: Mapping[str, Array]  # (perturbed, responders), larger: changed more; NaN: unknown
     symbols: Mapping[str, str]
-    name: str
+    name: str  # of what they were read from
     kind: str = KNOCK_OUT.name
     in_cells: GenesInCells | None = None
-    sets: list[str] = field(default_factory=list)
+    sets: list[str] = field(default_factory=list)  # of several genes at once: cannot be judged
 
     @cached_property
     def names(self) -> GeneNames:
@@ -89,9 +68,7 @@ class Scores:
 
     def mean_ranks(self) -> tuple[Array, Array]:
         """Mean rank of each perturbed gene and of each responder; NaN where it is not known."""
-        if self.in_cells is None:
-            return np.full(len(self.perturbed), np.nan), np.full(len(self.responders), np.nan)
-        ranks = self.in_cells.table["rank"]
+        ranks = pd.Series(dtype=float) if self.in_cells is None else self.in_cells.table["rank"]
         return (
             ranks.reindex(self.perturbed).to_numpy(np.float64),
             ranks.reindex(self.responders).to_numpy(np.float64),
@@ -100,15 +77,6 @@ class Scores:
 
 def scores_of_run(run: Run, layers: Sequence[str] | None = None, kind: str | None = None) -> Scores:
     """Mean cosine distances of a run's effects over its cells, arm by arm.
-
-    Parameters
-    ----------
-    run
-        The run.
-    layers
-        Which arms; all of them by default.
-    kind
-        Which kind of perturbation; knock-outs by default, where there are any.
 
     Raises
     ------
@@ -139,14 +107,9 @@ def scores_of_anndata(
         symbols are in obs ``gene`` and var ``symbol``, kinds of perturbation in obs ``kind``, where
         they are given. Several observations of one gene, such as one a cell, are averaged.
     layers
-        Which layers, ``X`` included, larger meaning that a gene is to have changed more; the arms
-        by default.
-    name
-        What they are called.
-    kind
-        Which kind of perturbation; knock-outs by default, where there are any.
-    in_cells
-        Where genes stand in the cells that the scores are from, if that is known.
+        ``X`` may be one of them; the arms by default.
+    name, kind, in_cells
+        As of :class:`Scores`; knock-outs by default, where there are any.
 
     Raises
     ------

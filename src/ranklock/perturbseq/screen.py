@@ -17,15 +17,9 @@ Floats = npt.NDArray[np.float32]
 
 
 class GeneNames:
-    """Names of genes → one name for each: a run's Ensembl IDs where it knows the gene.
+    """Names of genes → one name for each: what the run calls it, where it knows the gene."""
 
-    Parameters
-    ----------
-    genes
-        Ensembl ID (or whatever the run names genes by) → symbol.
-    """
-
-    def __init__(self, genes: Mapping[str, str]) -> None:
+    def __init__(self, genes: Mapping[str, str]) -> None:  # the run's name → symbol
         self.symbols = dict(genes)
         self._of: dict[str, str] = {gene: gene for gene in genes}
         for gene, symbol in genes.items():
@@ -80,8 +74,6 @@ class Screen:
     def changed(self, most_q: float, least_fold_change: float) -> npt.NDArray[np.bool_]:
         """Which genes really changed: q ≤ ``most_q`` and |log fold change| large enough.
 
-        Returns
-        -------
         Shape (perturbed, genes). The perturbed gene itself never has: that its own messenger is
         gone says whether the perturbation worked, not what it did.
         """
@@ -90,6 +82,11 @@ class Screen:
         if least_fold_change > 0:
             significant &= np.abs(self.log_fold_change) >= least_fold_change
         return significant & ~self.diagonal()
+
+    def columns_of(self, genes: Sequence[str]) -> npt.NDArray[np.int_]:
+        """Column of each gene, -1 where it was not tested."""
+        columns = {gene: column for column, gene in enumerate(self.genes)}
+        return np.array([columns.get(gene, -1) for gene in genes])
 
     def diagonal(self) -> npt.NDArray[np.bool_]:
         """Where a gene meets its own perturbation, shape (perturbed, genes)."""
@@ -112,18 +109,9 @@ def described_labels(labels: Labels) -> dict[str, Any]:
 def best_names(
     columns: Mapping[str, Sequence[str]], find: Callable[[str], str | None]
 ) -> tuple[str, int]:
-    """Of columns that may hold the names of genes, the one with most that are known.
+    """Of columns that may hold names of genes, the one with most that are known, and how many.
 
-    Parameters
-    ----------
-    columns
-        Name of a column → names of genes in it; the first of equals is taken.
-    find
-        The gene that a name stands for, None where there is none.
-
-    Returns
-    -------
-    Name of the column, and how many different known genes it names.
+    Different genes count, and the first of equals is taken.
     """
     known = {
         column: len({gene for name in pd.unique(pd.Series(names, dtype=object))

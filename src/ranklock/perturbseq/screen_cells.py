@@ -74,9 +74,9 @@ def read_screen_cells(
     source: str | Path | AnnData,
     names: GeneNames,
     wanted: Collection[str],
-    options: ScreenOptions | None = None,
+    options: ScreenOptions,
     *,
-    progress: bool = False,
+    progress: bool,
 ) -> Screen:
     """Differential expression of every wanted gene's perturbation against control cells.
 
@@ -85,14 +85,10 @@ def read_screen_cells(
     source
         An ``.h5ad`` as scPerturb writes it, or an AnnData: cells × genes, raw counts, obs column
         ``perturbation``, control cells called ``control``.
-    names
-        Names of the run's genes.
-    wanted
-        Perturbed genes to compute, as the run calls them; others are only counted.
-    options
-        How.
-    progress
-        Whether to show progress.
+    names, wanted
+        Names of the run's genes, and the perturbed genes to compute; others are only counted.
+    options, progress
+        How, and whether to show progress.
 
     Returns
     -------
@@ -114,7 +110,6 @@ def read_screen_cells(
     where cells are many, whatever the number of cultures: a table from a test of your own is
     taken as well.
     """
-    options = options or ScreenOptions()
     if isinstance(source, str | Path):
         name, adata = str(source), open_h5ad(Path(source), backed=True)
     else:
@@ -134,9 +129,7 @@ def read_screen_cells(
             cells = _normalised(adata, np.flatnonzero(gene_of_cell == gene), options, where)
             fold[row], q[row] = _compare(cells, control, options.min_cells)
             advance(1)
-    logs = control.copy()
-    logs.data = np.log1p(logs.data)
-    mean, variance = _moments(logs)
+    mean, variance = _moments(control.log1p())
     unique, columns = np.unique(np.asarray(genes, dtype=object), return_index=True)
     provenance: dict[str, Any] = {
         "perturbation_column": column,
@@ -165,13 +158,7 @@ def read_screen_cells(
 
 
 def open_h5ad(path: Path, *, backed: bool) -> AnnData:
-    """An ``.h5ad``, its matrix left on disk where it is ``backed``.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read.
-    """
+    """An ``.h5ad``, its matrix left on disk where it is ``backed``; InputError if unreadable."""
     from anndata import read_h5ad
 
     try:
@@ -246,14 +233,9 @@ def _normalised(
     adata: AnnData, rows: npt.NDArray[np.int_], options: ScreenOptions, where: str
 ) -> sp.csr_matrix:
     """Counts per 10,000 of some cells; cells without a count stay empty."""
-    if options.layer == "X":
-        matrix = adata.X
-    elif options.layer == "raw" and adata.raw is not None and adata.raw.n_vars == adata.n_vars:
+    matrix = adata.X if options.layer == "X" else adata.layers.get(options.layer)
+    if options.layer == "raw" and adata.raw is not None and adata.raw.n_vars == adata.n_vars:
         matrix = adata.raw.X
-    elif options.layer in adata.layers:
-        matrix = adata.layers[options.layer]
-    else:
-        matrix = None
     if matrix is None:
         layers = ", ".join(["X"] * (adata.X is not None) + list(adata.layers))
         raise InputError(f"{where}: there is no such matrix; there are: {layers} (--counts-layer).")

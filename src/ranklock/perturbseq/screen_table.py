@@ -72,9 +72,9 @@ def read_screen_table(
     path: str | Path,
     names: GeneNames,
     *,
-    columns: TableColumns | None = None,
-    controls: Sequence[str] = (),
-    unlisted: str = "left-out",
+    columns: TableColumns | None,
+    controls: Sequence[str],
+    unlisted: str,
 ) -> Screen:
     """Read a table of differential expression.
 
@@ -105,21 +105,16 @@ def read_screen_table(
     if table.empty:
         raise InputError(f"{path} holds no rows.")
     used = _columns(table, columns or TableColumns(), names.find, path)
-    return screen_of_table(
-        table, names, used, name=str(path), sha256=file_digest(path), controls=controls,
-        unlisted=unlisted,
-    )  # fmt: skip
+    return _screen(table, names, used, path, controls, unlisted)
 
 
-def screen_of_table(
+def _screen(
     table: pd.DataFrame,
     names: GeneNames,
     used: Mapping[str, str],
-    *,
-    name: str,
-    sha256: str,
-    controls: Sequence[str] = (),
-    unlisted: str = "left-out",
+    path: Path,
+    controls: Sequence[str],
+    unlisted: str,
 ) -> Screen:
     """A screen from the rows of a table whose columns are known."""
     label_names, label_codes = np.unique(
@@ -138,18 +133,16 @@ def screen_of_table(
     labels = read_labels([str(label) for label in label_names if label], find, controls)
     perturbed = list(dict.fromkeys(labels.genes.values()))
     genes = list(dict.fromkeys(gene for gene in responders if gene))
-    row_of = {gene: row for row, gene in enumerate(perturbed)}
-    column_of = {gene: column for column, gene in enumerate(genes)}
-    row = np.array([row_of.get(labels.genes.get(str(label), ""), -1) for label in label_names])
-    column = np.array([column_of.get(gene, -1) for gene in responders])
+    row = pd.Index(perturbed).get_indexer([labels.genes.get(str(x), "") for x in label_names])
+    column = pd.Index(genes).get_indexer(responders)
     rows = pd.DataFrame({"row": row[label_codes], "column": column[responder_codes]})
     raw = used.get("adjusted_p") or used["p"]
-    rows["p"] = _numbers(table, raw, name, least=0.0, most=1.0)
-    rows["effect"] = _numbers(table, used["effect"], name) if "effect" in used else np.nan
+    rows["p"] = _numbers(table, raw, path, least=0.0, most=1.0)
+    rows["effect"] = _numbers(table, used["effect"], path) if "effect" in used else np.nan
     rows = rows[(rows["row"] >= 0) & (rows["column"] >= 0) & rows["p"].notna()]
     if rows.empty:
         raise InputError(
-            f"{name} has no row of one perturbed gene and a responder with a p value in "
+            f"{path} has no row of one perturbed gene and a responder with a p value in "
             f"{raw!r} (its perturbations begin with {', '.join(label_names[:3])}); name the "
             "columns (--perturbed-column, --responder-column, --adjusted-p-column)."
         )
@@ -175,7 +168,7 @@ def screen_of_table(
         "unlisted": unlisted,
         **described_labels(labels),
     }  # fmt: skip
-    return Screen(perturbed, genes, effect, p, name, sha256, provenance=provenance)
+    return Screen(perturbed, genes, effect, p, str(path), file_digest(path), provenance=provenance)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -232,7 +225,7 @@ def _columns(
 
 
 def _numbers(
-    table: pd.DataFrame, column: str, name: str, least: float = -np.inf, most: float = np.inf
+    table: pd.DataFrame, column: str, path: Path, least: float = -np.inf, most: float = np.inf
 ) -> npt.NDArray[np.float64]:
     numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
     invalid = np.isnan(numbers) & table[column].notna().to_numpy()
@@ -240,7 +233,7 @@ def _numbers(
     if invalid.any():
         row = int(invalid.argmax())
         raise InputError(
-            f"{name}: {table[column].iloc[row]!r} in row {row} of {column!r} is no number from "
+            f"{path}: {table[column].iloc[row]!r} in row {row} of {column!r} is no number from "
             f"{least:g} to {most:g}; name another column, or mend the row."
         )
     return np.asarray(numbers)

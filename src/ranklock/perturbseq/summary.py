@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from ranklock.perturbseq.joint import COLUMNS
 from ranklock.perturbseq.measure import Measured
 from ranklock.statistics.intervals import NOTHING, Estimate, mean_test, without_interval
 from ranklock.statistics.ranking import signed_rank_p
 
-Array = npt.NDArray[np.float64]
 FEWEST_FOR_AN_INTERVAL = 3
 LEVEL = 0.05
 ADDS, NOTHING_FOUND, TOO_FEW = "adds", "nothing found", "too few"
@@ -90,13 +89,9 @@ def orient_baselines(measured: Measured) -> pd.DataFrame:
 
     Genes of high expression may be those that change, or those of low. Which it is says the rest
     of the screen, not the perturbed gene that is judged; a baseline that ranks the others worse
-    than chance is read backwards for this one.
-
-    Returns
-    -------
-    The table, with ``auroc of <baseline>`` and ``average precision of <baseline>`` so turned, the
-    columns of either side gone, and ``best_baseline`` (by mean AUROC in the layer), ``best_auroc``,
-    ``best_average_precision`` and ``increment`` in their place.
+    than chance is read backwards for this one. The columns of either side give way to
+    ``best_baseline`` (by mean AUROC in the layer), ``best_auroc``, ``best_average_precision`` and
+    ``increment``.
     """
     parts = [
         _oriented(part.copy(), measured.baselines)
@@ -125,9 +120,10 @@ def summarise_layer(part: pd.DataFrame, baselines: list[str], layers: int) -> La
     joint increment a little below zero is what a score that is noise to the baselines gives.
     """
     n = len(part)
-    joint, joint_p = _over_genes(_difference(part, "joint_auroc_with", "joint_auroc_without"))
+    models = part.reindex(columns=list(COLUMNS))  # NaN where there were too few genes for them
+    joint, joint_p = _over_genes(models["joint_auroc_with"] - models["joint_auroc_without"])
     joint_p = min(joint_p * layers, 1.0)
-    weight = float(part["joint_weight"].mean()) if "joint_weight" in part else float("nan")
+    weight = float(models["joint_weight"].mean())
     verdict = NOTHING_FOUND
     if n < FEWEST_FOR_AN_INTERVAL or not np.isfinite(joint.value):
         verdict = TOO_FEW
@@ -135,9 +131,6 @@ def summarise_layer(part: pd.DataFrame, baselines: list[str], layers: int) -> La
         verdict = ADDS
     means = {b: float(part[f"auroc of {b}"].mean()) for b in baselines if f"auroc of {b}" in part}
     best = None if part["best_baseline"].isna().all() else str(part["best_baseline"].iloc[0])
-    joint_precision = _difference(
-        part, "joint_average_precision_with", "joint_average_precision_without"
-    )
     return LayerSummary(
         layer=str(part["layer"].iloc[0]),
         perturbed=n,
@@ -155,16 +148,17 @@ def summarise_layer(part: pd.DataFrame, baselines: list[str], layers: int) -> La
         ),
         increment_p=signed_rank_p(part["increment"]),
         under_other_perturbations=_mean(part["auroc"] - part["auroc_under_other_perturbations"]),
-        joint_without=float(part["joint_auroc_without"].mean())
-        if "joint_auroc_without" in part else float("nan"),
+        joint_without=float(models["joint_auroc_without"].mean()),
         joint=joint,
-        joint_average_precision=_mean(joint_precision),
+        joint_average_precision=_mean(
+            models["joint_average_precision_with"] - models["joint_average_precision_without"]
+        ),
         joint_p=joint_p,
         joint_weight=weight,
         of_the_screen=float(part["auroc_of_the_screen"].mean()),
         recall_ceiling=float(part["recall_ceiling"].mean()),
         verdict=verdict,
-    )  # fmt: skip
+    )
 
 
 def _oriented(part: pd.DataFrame, baselines: list[str]) -> pd.DataFrame:
@@ -186,19 +180,13 @@ def _oriented(part: pd.DataFrame, baselines: list[str]) -> pd.DataFrame:
     return part
 
 
-def _difference(part: pd.DataFrame, minuend: str, subtrahend: str) -> Array:
-    if minuend not in part:
-        return np.full(len(part), np.nan)
-    return np.asarray(part[minuend] - part[subtrahend], dtype=np.float64)
+def _mean(values: pd.Series) -> Estimate:
+    return _over_genes(values)[0]
 
 
-def _mean(values: pd.Series | Array) -> Estimate:
-    return _over_genes(np.asarray(values, dtype=np.float64))[0]
-
-
-def _over_genes(values: Array) -> tuple[Estimate, float]:
+def _over_genes(values: pd.Series) -> tuple[Estimate, float]:
     """Mean over perturbed genes and its p; no interval from fewer than three."""
-    finite = values[np.isfinite(values)]
+    finite = values[np.isfinite(values)].to_numpy(np.float64)
     if not len(finite):
         return NOTHING, float("nan")
     if len(finite) < FEWEST_FOR_AN_INTERVAL:
