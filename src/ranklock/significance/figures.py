@@ -132,7 +132,9 @@ def _layout(graph: Any) -> dict[str, npt.NDArray[np.float64]]:
         size = float(np.sqrt(len(part))) + 0.5
         if left and left + size > width:
             left, bottom, height = 0.0, bottom + height, 0.0
-        inside = nx.kamada_kawai_layout(graph.subgraph(sorted(part)), scale=0.38 * size)
+        connected = graph.copy()  # in its order: a view of few nodes has that of their hashes
+        connected.remove_nodes_from(set(graph) - part)
+        inside = nx.kamada_kawai_layout(connected, scale=0.38 * size)
         if len(part) == 2:  # upright, so that names stand over one another
             inside = {gene: place[::-1] for gene, place in inside.items()}
         middle = np.array([left + size / 2, bottom + size / 2])
