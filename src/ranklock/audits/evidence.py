@@ -11,7 +11,7 @@ from ranklock.arms import KNOCK_OUT_ARMS, Positions
 from ranklock.audits.answers import Answers
 from ranklock.audits.panels import interval, number
 from ranklock.audits.rankings import Ranking
-from ranklock.audits.step import Region
+from ranklock.audits.step import Region, StepAnswer
 from ranklock.page import Block, Figure, Paragraph, Table
 
 Figures: TypeAlias = Mapping[str, Figure]
@@ -46,31 +46,19 @@ def _step(answers: Answers, figures: Figures) -> list[Block]:
          "change point on the rank", "exactly", "by chance"),
         rows,
     )  # fmt: skip
-    return [table, *blocks, *_of(figures, "regions", "change-points"), *_region_tables(answers)]
+    return [
+        table, *blocks, *_of(figures, "regions", "change-points"),
+        _regions(answers.step, "step", "Step (log10)"),
+        _regions(answers.step, "jump", "Jump at the rank (log10)"),
+    ]  # fmt: skip
 
 
-def _region_tables(answers: Answers) -> list[Table]:
-    """Steps and jumps by tenths of the ranks: a row a tenth, a column an arm."""
-    if answers.step is None:
-        return []
-    tables = []
-    for what, caption in (
-        ("step", "Step (log10) by tenths of the ranks"),
-        ("jump", "Jump at the rank (log10) by tenths of the ranks"),
-    ):
-        regions = {(r.name, r.arm): r for r in answers.step.regions if r.what == what}
-        names = list(dict.fromkeys(name for name, _ in regions))
-        rows = [
-            (name, *(_marked(regions[name, arm]) for arm in answers.step.arms)) for name in names
-        ]
-        tables.append(
-            Table(
-                f"{caption}; * differs from elsewhere in the same cells (q ≤ 0.05)",
-                ("ranks", *answers.step.arms),
-                rows,
-            )
-        )
-    return tables
+def _regions(step: StepAnswer, what: str, caption: str) -> Table:
+    """Steps or jumps by tenths of the ranks: a row a tenth, a column an arm."""
+    tenths = zip(*(step.along(arm, what) for arm in step.arms), strict=True)
+    rows = [(regions[0].name, *map(_marked, regions)) for regions in tenths]
+    differs = "by tenths of the ranks; * differs from elsewhere in the same cells (q ≤ 0.05)"
+    return Table(f"{caption} {differs}", ("ranks", *step.arms), rows)
 
 
 def _marked(region: Region) -> str | None:
@@ -197,9 +185,10 @@ def _arms(answers: Answers) -> list[Block]:
     ]  # fmt: skip
     beyond = [
         Paragraph(
-            f"What {name} adds of its own: {interval(arm.beyond_edit, '.1%')} of the squared movement "
-            f"under {name} is not made by hold (Σ‖m − h‖² / Σ‖m − b‖²). The attention mask is the "
-            "same as hold for every other gene, in exact arithmetic, and is not run twice."
+            f"What {name} adds of its own: {interval(arm.beyond_edit, '.1%')} of the squared "
+            f"movement under {name} is not made by hold (Σ‖m − h‖² / Σ‖m − b‖²). The attention "
+            "mask is the same as hold for every other gene, in exact arithmetic, and is not run "
+            "twice."
         )
         for name, arm in compared.arms.items()
         if np.isfinite(arm.beyond_edit.value)

@@ -111,7 +111,7 @@ def _regions(step: StepAnswer) -> Figure:
     def lines(title: str) -> list[dict[str, Any]]:
         traces = []
         for arm in step.arms:
-            regions = [r for r in step.regions if (r.arm, r.what) == (arm, titles[title])]
+            regions = step.along(arm, titles[title])
             traces.append(
                 {
                     "type": "scatter", "mode": "lines+markers", "name": arm, "legendgroup": arm,

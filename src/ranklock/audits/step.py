@@ -71,6 +71,10 @@ class StepAnswer:
     knockouts: int
     too_near_an_end: int
 
+    def along(self, arm: str, what: str) -> list[Region]:
+        """Regions of one arm, in order of the ranks."""
+        return [r for r in self.regions if (r.arm, r.what) == (arm, what)]
+
 
 def answer_step(measured: Measurements) -> StepAnswer | None:
     """The step under each arm and along the ranks; None where effects were not read."""

@@ -60,7 +60,7 @@ def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Saying:
 
 def _where(step: StepAnswer, arm: str) -> str:
     """Stretches of the ranks in which the jump is larger or smaller than elsewhere."""
-    regions = [r for r in step.regions if (r.arm, r.what) == (arm, "jump")]
+    regions = step.along(arm, "jump")
     tested = [r for r in regions if np.isfinite(r.q)]
     if len(tested) < len(regions):
         empty = len(regions) - len(tested)

@@ -29,29 +29,18 @@ class Formula:
 class Figure:
     """A figure that Plotly draws.
 
-    Attributes
-    ----------
-    id
-        Its HTML id, and the name of the PNG that readers save.
-    title
-        Heading above it.
-    see
-        Sentence that says what to see in it.
-    spec
-        ``data`` and ``layout`` of Plotly's JSON; numbers may be NaN. The page sets fonts, grid and
-        background for its two themes; what the layout sets itself stays. Users' text in it goes
-        through :func:`~ranklock.page.render.plain`. Traces of WebGL (``scattergl``) need
-        ``eval``, which the page forbids.
-    height
-        In CSS pixels.
+    ``spec`` is ``data`` and ``layout`` of Plotly's JSON; numbers may be NaN. The page sets fonts,
+    grid and background for its two themes; what the layout sets itself stays. Users' text in it
+    goes through :func:`~ranklock.page.render.plain`. Traces of WebGL (``scattergl``) need ``eval``,
+    which the page forbids.
     """
 
     kind: ClassVar[str] = "figure"
-    id: str
+    id: str  # in HTML, and the name of the PNG that readers save
     title: str
-    see: str
+    see: str  # what to see in it
     spec: Mapping[str, Any]
-    height: int = 420
+    height: int = 420  # in CSS pixels
 
 
 @dataclass(frozen=True)
@@ -66,41 +55,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a :class:`BigTable`.
-
-    Attributes
-    ----------
-    name
-        Its heading.
-    help
-        What it holds, as a tooltip and for screen readers.
-    digits
-        Significant digits shown of numbers; None shows them whole.
-    """
+    """A column of a :class:`BigTable`."""
 
     name: str
-    help: str = ""
-    digits: int | None = None
+    help: str = ""  # what it holds, as a tooltip and for screen readers
+    digits: int | None = None  # significant ones shown of numbers; None shows them whole
 
 
 @dataclass(frozen=True)
 class BigTable:
-    """A long table that sorts, filters, pages and downloads in the browser.
-
-    Attributes
-    ----------
-    id
-        Its HTML id, and the name of the CSV that readers save.
-    caption
-        Heading above it.
-    columns
-        Its columns.
-    rows
-        As many cells a row as there are columns.
-    """
+    """A long table that sorts, filters, pages and downloads in the browser."""
 
     kind: ClassVar[str] = "bigtable"
-    id: str
+    id: str  # in HTML, and the name of the CSV that readers save
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
@@ -120,52 +87,24 @@ Block: TypeAlias = Paragraph | Formula | Figure | Table | BigTable | Json
 
 @dataclass(frozen=True)
 class Section:
-    """One question's evidence under its answer.
+    """One question's evidence under its answer."""
 
-    Attributes
-    ----------
-    id
-        Its HTML id, to which verdicts link.
-    title
-        Its heading.
-    answer
-        The answer in a sentence.
-    blocks
-        What the answer rests on.
-    answered
-        Whether the question could be answered.
-    """
-
-    id: str
+    id: str  # in HTML; verdicts link to it
     title: str
-    answer: str
+    answer: str  # in a sentence
     blocks: Sequence[Block]
-    answered: bool = True
+    answered: bool = True  # whether the question could be
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One question's answer in the box at the top.
+    """One question's answer in the box at the top."""
 
-    Attributes
-    ----------
-    section
-        Id of the section with the evidence.
-    question
-        The question.
-    answer
-        The answer in a sentence.
-    number
-        The number it rests on, such as ``0.99``; may be empty.
-    tone
-        ``good``, ``bad``, ``mixed`` or ``unknown``.
-    """
-
-    section: str
+    section: str  # id of the one with the evidence
     question: str
-    answer: str
-    number: str
-    tone: str
+    answer: str  # in a sentence
+    number: str  # that it rests on, such as 0.99; may be empty
+    tone: str  # good, bad, mixed or unknown
 
 
 @dataclass(frozen=True)
