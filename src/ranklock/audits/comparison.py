@@ -37,33 +37,18 @@ RULE = (
 
 @dataclass(frozen=True)
 class ArmCompared:
-    """One arm beside the others.
+    """One arm beside the others."""
 
-    Attributes
-    ----------
-    has_step
-        By the rule; None where it could not be told.
-    artefact_share
-        Pooled over genes and knock-outs, of the whole arm; arms that hold positions have none by
-        construction.
-    beyond_edit
-        Part of its squared movement that the edit alone does not make, of an arm that puts
-        something in the gene's place: Σ‖m − h‖² / Σ‖m − b‖².
-    agreement, shared_top
-        With the edit alone, within knock-outs: Spearman's correlation of effects, and how many of
-        the ten largest are the same.
-    against_rank, rank_explains
-        Correlation of the cell shift with rank, and part of the variance of its logarithm that
-        rank explains.
-    """
-
-    has_step: bool | None
+    has_step: bool | None  # by the rule; None where it could not be told
+    # Pooled over genes and knock-outs, of the whole arm; where positions are held there is none.
     artefact_share: Estimate
+    # Part of the squared movement that the edit alone does not make, of an arm that puts something
+    # in the gene's place: Σ‖m − h‖² / Σ‖m − b‖².
     beyond_edit: Estimate
-    agreement: Estimate
-    shared_top: Estimate
-    against_rank: Estimate
-    rank_explains: Estimate
+    agreement: Estimate  # Spearman's correlation with the effects of the edit alone
+    shared_top: Estimate  # of the ten largest of both
+    against_rank: Estimate  # Spearman's correlation of the cell shift with rank
+    rank_explains: Estimate  # part of the variance of its logarithm
 
 
 @dataclass(frozen=True)

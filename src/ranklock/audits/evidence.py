@@ -114,20 +114,16 @@ def _gene_table(
 def _rankings(answers: Answers, figures: Figures) -> list[Block]:
     if answers.rankings is None:
         return []
-    blocks: list[Block] = [
+    no_goal = Paragraph(
+        "No goal state was given; with --state-key, --start and --goal the same is said of the "
+        "shift towards it."
+    )
+    goal = answers.rankings.goal
+    return [
         *_ranking_tables(answers.rankings.cell_shift),
         *_of(figures, "against-rank", "places"),
+        *([no_goal] if goal is None else _ranking_tables(goal)),
     ]
-    if answers.rankings.goal is not None:
-        blocks += _ranking_tables(answers.rankings.goal)
-    else:
-        blocks.append(
-            Paragraph(
-                "No goal state was given; with --state-key, --start and --goal the same is said of "
-                "the shift towards it."
-            )
-        )
-    return blocks
 
 
 def _ranking_tables(ranking: Ranking) -> list[Block]:

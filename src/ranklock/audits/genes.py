@@ -23,33 +23,20 @@ _MEANS = ("step", "superiority", "cosine_distance")
 class GenesAnswer:
     """Answer to question 2.
 
-    Attributes
-    ----------
-    measured
-        What genes were tested on, a key of ``variance``.
-    variance
-        What was measured → its variance decomposition.
-    tested, significant
-        Genes in three cells or more, and those that depart at a false-discovery rate of 5 %.
-    larger, smaller
-        Genes that depart most, both ways: a record each, of ``gene``, ``gene_id``, ``cells``,
-        ``mean_rank``, ``step``, ``departure`` and ``q``.
-    table
-        One row a knocked-out gene: ``gene``, ``gene_id``, ``cells``, ``mean_rank``,
-        ``share_of_shift`` (where it was measured), ``step`` (under the arm that genes were tested
-        on), ``departure``, ``p``, ``q``.
-    means
-        One row a knocked-out gene and arm: means over its cells.
+    A record of ``larger`` and ``smaller`` is a gene that departs from what its rank predicts, with
+    the columns ``_DEPARTURE`` of ``table``. ``table`` has a row a knocked-out gene: ``gene``,
+    ``gene_id``, ``cells``, ``mean_rank``, ``share_of_shift`` (where it was measured), ``step``
+    (under the arm that genes were tested on), ``departure``, ``p``, ``q``.
     """
 
-    measured: str
-    variance: dict[str, VarianceShares]
-    tested: int
-    significant: int
+    measured: str  # what genes were tested on, a key of variance
+    variance: dict[str, VarianceShares]  # of each thing measured
+    tested: int  # genes in FEWEST_CELLS or more
+    significant: int  # at FALSE_DISCOVERIES
     larger: list[dict[str, Any]]
     smaller: list[dict[str, Any]]
     table: pd.DataFrame
-    means: pd.DataFrame
+    means: pd.DataFrame  # over cells, one row a knocked-out gene and arm
 
 
 def answer_genes(measured: Measurements) -> GenesAnswer | None:

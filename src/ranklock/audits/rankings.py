@@ -35,31 +35,18 @@ class Agreement:
 class Ranking:
     """How one kind of shift goes with the rank, and how the arms order the knock-outs by it.
 
-    Attributes
-    ----------
-    what
-        ``cell shift`` or ``shift towards the goal``.
-    against_rank
-        Arm → Spearman's correlation with the knocked-out gene's rank, within cells.
-    rank_explains
-        Arm → part of the variance of its size, on the log scale, that a smooth function of the
-        rank explains: a shift may go with rank up and down.
-    size_against_rank
-        Arm → the correlation of its absolute value with rank, for a shift that has a sign; None
-        for others.
-    agreements
-        Of every pair of arms.
-    rise, fall
-        Genes whose place improves or worsens most from what people run today to the edit alone:
-        a record each, of ``gene``, ``gene_id``, ``mean_rank``, ``place_under_whole`` and
-        ``place_under_edit``, 1 being the largest shift.
+    A record of ``rise`` and ``fall`` is a gene whose place improves or worsens most from what
+    people run today to the edit alone: ``gene``, ``gene_id``, ``mean_rank``, ``place_under_whole``
+    and ``place_under_edit``, 1 being the largest shift.
     """
 
-    what: str
-    against_rank: dict[str, Estimate]
+    what: str  # "cell shift" or "shift towards the goal"
+    against_rank: dict[str, Estimate]  # arm → Spearman's correlation with the rank, within cells
+    # Arm → part of the variance of its size, on the log scale, that a smooth function of the rank
+    # explains: a shift may go with rank up and down.
     rank_explains: dict[str, Estimate]
-    size_against_rank: dict[str, Estimate] | None
-    agreements: list[Agreement]
+    size_against_rank: dict[str, Estimate] | None  # of its absolute value; None of what has no sign
+    agreements: list[Agreement]  # of every pair of arms
     rise: list[dict[str, Any]]
     fall: list[dict[str, Any]]
 

@@ -47,47 +47,29 @@ def report_of(
         )
         for number, verdict in enumerate(answers.verdicts, start=1)
     ]
+    table = _knockouts(measured, answers)
+    uncertain = [Paragraph(text) for text in sample["uncertain"]]
+    nothing = "" if uncertain else "Nothing: every gene of every cell was knocked out."
+    ran = Json("Manifest of the run: options, versions, digests, noise floor", content["manifest"])
     sections += [
-        Section(
-            "knockouts", "Every gene that was knocked out", "", [_knockouts(measured, answers)]
-        ),
-        Section(
-            "uncertain",
-            "What the sampling left uncertain",
-            "" if sample["uncertain"] else "Nothing: every gene of every cell was knocked out.",
-            [Paragraph(text) for text in sample["uncertain"]],
-        ),
+        Section("knockouts", "Every gene that was knocked out", "", [table]),
+        Section("uncertain", "What the sampling left uncertain", nothing, uncertain),
         Section("methods", "Methods", "", methods(measured.arms, drawn="run" not in sample)),
-        Section(
-            "manifest",
-            "What was run",
-            "",
-            [
-                Json(
-                    "Manifest of the run: options, versions, digests, noise floor",
-                    content["manifest"],
-                ),
-                Paragraph(citation(version("ranklock"))),
-            ],
-        ),
+        Section("manifest", "What was run", "", [ran, Paragraph(citation(version("ranklock")))]),
     ]
+    covering, added = sample["to_cover_the_ranks"], ""
+    if covering < sample["knockouts"]:
+        added = f"; {covering:,} of them cover the ranks, the others are a network's regulators"
     page = Page(
         "Audit of in-silico knock-outs",
         f"{sample['knockouts']:,} knock-outs of {sample['genes']:,} genes in {sample['cells']:,} "
-        f"cells, under {len(measured.arms)} arms" + _of_which(sample),
+        f"cells, under {len(measured.arms)} arms{added}",
         answers.verdicts,
         _lead(manifest),
         sections,
         [f"Made by Ranklock {version('ranklock')}. Nothing on this page is fetched from anywhere."],
     )
     return render(page)
-
-
-def _of_which(sample: dict[str, Any]) -> str:
-    covering = sample["to_cover_the_ranks"]
-    if covering == sample["knockouts"]:
-        return ""
-    return f"; {covering:,} of them cover the ranks, the others are a network's regulators"
 
 
 def _lead(manifest: Manifest) -> list[str]:

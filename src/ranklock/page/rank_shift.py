@@ -152,14 +152,9 @@ def _distances(rows: pd.DataFrame) -> Numbers:
 
 
 def zoom_limit(distances: Sequence[Numbers]) -> float:
-    """Largest cosine distance that the zoom shows.
+    """Largest cosine distance that the zoom shows, of each arm's distances of its responders.
 
     95 % of the genes fit in under the arm that moves least, and at least three times its median.
-
-    Parameters
-    ----------
-    distances
-        For each arm, the cosine distance of each responder.
     """
     moving = [d[d > 0] for d in distances if (d > 0).any()]
     limits = [max(float(np.quantile(d, 0.95)), 3 * float(np.median(d))) for d in moving]
@@ -203,9 +198,8 @@ def _head(
     sides = {"before": median(distances[~shifted]), "after": median(distances[shifted])}
     if perturbation.kind.moves:
         sides = {"passed": sides["after"], "others": sides["before"]}
-    medians = " · ".join(
-        f"{side} {_short(value)}" for side, value in sides.items() if np.isfinite(value)
-    )
+    finite = {side: value for side, value in sides.items() if np.isfinite(value)}
+    medians = " · ".join(f"{side} {_short(value)}" for side, value in finite.items())
     positions = arms_of(perturbation.kind)[arm].positions.value.partition(":")[0]
     panels[0].set_title(f"{arm}: positions {positions}", fontweight="bold", pad=17)
     panels[0].text(
@@ -219,10 +213,7 @@ def _head(
 def similarity_label(limit: float) -> Callable[[float, float], str]:
     """Labels of ticks that count cosine distance: the similarity, told apart from one.
 
-    Parameters
-    ----------
-    limit
-        Largest distance on the axis; below a hundredth, labels are written as ``1 − d``.
+    Where the axis ends (``limit``) below a hundredth, labels are written as ``1 − d``.
     """
 
     def label(distance: float, _: float) -> str:
