@@ -81,12 +81,9 @@ class Experiment:
         if self.network is None:
             return {}
         vocabulary = self.cells.vocabulary
-
-        def token_of(name: str) -> int | None:
-            gene = vocabulary.find(name)
-            return None if gene is None else vocabulary.tokens[gene]
-
-        return self.network.targets(token_of, vocabulary.source)
+        return self.network.targets(
+            lambda name: vocabulary.tokens.get(vocabulary.find(name) or ""), vocabulary.source
+        )
 
     def check(self) -> None:
         """Refuse what does not fit, before anything is written.

@@ -22,6 +22,7 @@ from ranklock.audits.panels import (
     points,
     thinned,
 )
+from ranklock.audits.rankings import places
 from ranklock.audits.step import MEASURED, StepAnswer
 from ranklock.page import Figure, plain
 
@@ -251,19 +252,14 @@ def _against_rank(measured: Measurements) -> Figure:
 
 
 def _places(measured: Measurements) -> Figure | None:
-    if measured.whole is None or measured.edit is None:
+    genes = places(measured, "cosine_distance")
+    if genes is None:
         return None
-    shifts = measured.beside("cosine_distance")[[measured.whole, measured.edit]]
-    tasks = measured.tasks.loc[shifts.index]
-    genes = tasks.groupby("gene_id").agg({"gene": "first", "gene_rank": "mean"})
-    means = shifts.groupby(tasks["gene_id"]).mean().dropna()
-    genes = genes.loc[means.index]
-    places = means.rank(ascending=False, method="first").astype(int)
-    ranks = numbers(genes["gene_rank"])
+    ranks = numbers(genes["mean_rank"])
     data = [
         {
             "type": "scatter", "mode": "markers",
-            "x": places[measured.whole].tolist(), "y": places[measured.edit].tolist(),
+            "x": genes["place_under_whole"].tolist(), "y": genes["place_under_edit"].tolist(),
             "text": [plain(gene) for gene in genes["gene"]], "customdata": ranks,
             "marker": {"size": 6, "color": ranks, "colorscale": "Viridis", "opacity": 0.9,
                        "colorbar": {"title": {"text": "mean rank", "side": "right"},

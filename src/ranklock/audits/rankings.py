@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -77,10 +78,6 @@ def _ranking(measured: Measurements, column: str, what: str, *, signed: bool) ->
     shifts = measured.beside(column)
     tasks = measured.tasks.loc[shifts.index]
     means = shifts.groupby(tasks["gene_id"]).mean()
-    rise: list[dict[str, Any]] = []
-    fall: list[dict[str, Any]] = []
-    if measured.whole is not None and measured.edit is not None:
-        rise, fall = _movers(tasks, means[measured.whole], means[measured.edit])
     return Ranking(
         what,
         {arm: mean_spearman(r[column], r["gene_rank"], r["cell"]) for arm, r in arms.items()},
@@ -89,8 +86,7 @@ def _ranking(measured: Measurements, column: str, what: str, *, signed: bool) ->
         if signed
         else None,
         [_agreement(shifts, means, tasks["cell"], pair) for pair in combinations(measured.arms, 2)],
-        rise,
-        fall,
+        *_movers(measured, column),
     )
 
 
@@ -120,16 +116,28 @@ def _agreement(
     )
 
 
-def _movers(
-    tasks: pd.DataFrame, under_whole: pd.Series, under_edit: pd.Series
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Genes that rise and that fall most, as ``Ranking`` has them."""
-    means = pd.DataFrame({"place_under_whole": under_whole, "place_under_edit": under_edit})
-    places = means.dropna().rank(ascending=False, method="first").astype(int)
+def places(measured: Measurements, column: str) -> pd.DataFrame | None:
+    """Places of knocked-out genes by their mean shifts, as in ``Ranking.rise``; a row a gene.
+
+    None where what people run today and the edit alone were not both run.
+    """
+    if measured.whole is None or measured.edit is None:
+        return None
+    shifts = measured.beside(column)[[measured.whole, measured.edit]]
+    tasks = measured.tasks.loc[shifts.index]
+    means = shifts.groupby(tasks["gene_id"]).mean().dropna()
+    means.columns = pd.Index(["place_under_whole", "place_under_edit"])
     genes = tasks.groupby("gene_id").agg(gene=("gene", "first"), mean_rank=("gene_rank", "mean"))
-    movers = genes.reset_index().set_index("gene_id", drop=False)[["gene", "gene_id", "mean_rank"]]
-    movers = movers.join(places, how="right")
-    change = (places["place_under_whole"] - places["place_under_edit"]).sort_values(kind="stable")
+    ranked = genes.join(means.rank(ascending=False, method="first").astype(int), how="right")
+    return ranked.reset_index()[["gene", "gene_id", "mean_rank", *means.columns]]
+
+
+def _movers(measured: Measurements, column: str) -> Iterator[list[dict[str, Any]]]:
+    """Genes that rise most, and those that fall most."""
+    ranked = places(measured, column)
+    if ranked is None:
+        return iter(([], []))
+    change = ranked["place_under_whole"] - ranked["place_under_edit"]
+    change = change.sort_values(kind="stable")
     rising, falling = change.index[change > 0], change.index[change < 0]
-    rise, fall = (movers.loc[ids[:_SHOWN]].to_dict("records") for ids in (rising[::-1], falling))
-    return rise, fall
+    return (ranked.loc[i[:_SHOWN]].to_dict("records") for i in (rising[::-1], falling))
