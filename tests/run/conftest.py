@@ -41,4 +41,5 @@ def model(tiny_checkpoint):
 def small_shards(monkeypatch):
     """Shards of four tasks, and at most five parts."""
     monkeypatch.setattr(planned, "_SHARD_TASKS", 4)
+    monkeypatch.setattr(planned, "_TASKS_TOGETHER", 1)
     monkeypatch.setattr(store, "MOST_PARTS", 5)

@@ -16,6 +16,7 @@ def cells():
 
 
 def test_shards_are_consecutive_tasks_and_hold_each_once(model, cells, monkeypatch):
+    monkeypatch.setattr(planned, "_TASKS_TOGETHER", 1)
     for name, value in (("_SHARD_TASKS", 4), ("_SHARD_FLOP", 3e5), ("_SHARD_BYTES", 9000)):
         whole = make_plan(cells, model, Asked())
         assert whole.shards == 1
@@ -37,8 +38,12 @@ def test_a_shard_holds_seconds_of_work_and_megabytes_of_results(model):
     assert len(few.cells_used) > 100
 
 
-def test_a_task_larger_than_a_shard_is_one(model, cells, monkeypatch):
+def test_a_task_larger_than_a_shard_is_one_but_those_of_a_cell_go_together(
+    model, cells, monkeypatch
+):
     monkeypatch.setattr(planned, "_SHARD_FLOP", 1.0)
+    assert make_plan(cells, model, Asked()).shards == 3
+    monkeypatch.setattr(planned, "_TASKS_TOGETHER", 1)
     assert make_plan(cells, model, Asked()).shards == 47
 
 

@@ -187,6 +187,13 @@ def test_what_another_run_stored_is_not_taken_over(store):
     assert not other.is_finished(0)
 
 
+def test_files_of_another_run_are_taken_away_by_their_names(store):
+    filled(store)
+    less = Store(store.folder, "another run", 2, effects=False)
+    less.clear_foreign()
+    assert set(files(store.folder)) == {"parts/shifts-0000.parquet", "parts/shifts-0001.parquet"}
+
+
 def test_a_part_is_one_processs(store):
     with store.part_locked(1) as held, replace(store).part_locked(1) as other:
         assert held

@@ -19,7 +19,7 @@ from ranklock.errors import InputError
 from ranklock.genes.names import GeneLeftOut
 from ranklock.progress import progress as show_progress
 from ranklock.quantities import count, duration
-from ranklock.run.files import write_whole
+from ranklock.run.files import check_writable, write_whole
 from ranklock.run.kept_states import STATES, key_of, read_states, write_states
 from ranklock.run.manifest import (
     KIND,
@@ -96,6 +96,7 @@ def execute(
     identity = identity_of(plan, states_asked)
     place = Path(folder)
     begun = read_work(place, KIND) is not None
+    check_writable(place)
     plan.check_fits(place, already=bytes_in(place) if begun else 0)
     with work_folder(folder, KIND, identity, OWN, overwrite=overwrite) as work:
         store = Store(work.folder, digest_of(work.identity), plan.shards, bool(plan.effect_fields))
@@ -103,7 +104,7 @@ def execute(
             print("\n".join(plan.describe(folder=work.folder)), file=sys.stderr)
         store.prepare()
         with work.setup_lock():
-            _set_up(work, plan, states_asked)
+            _set_up(work, store, plan, states_asked)
         _run_parts(plan, store, batch_size, progress=progress)
         _finish(work, store, figure=figure, progress=progress)
     return open_run(work.folder)
@@ -136,7 +137,7 @@ def identity_of(plan: Plan, states_asked: StatesAsked | None) -> dict[str, Any]:
     }
 
 
-def _set_up(work: WorkFolder, plan: Plan, states_asked: StatesAsked | None) -> None:
+def _set_up(work: WorkFolder, store: Store, plan: Plan, states_asked: StatesAsked | None) -> None:
     """Write what a run is before its first shard; again what is missing of it, or damaged."""
     contents = {
         name: table.to_parquet(write_page_checksum=True) for name, table in _tables(plan).items()
@@ -147,6 +148,7 @@ def _set_up(work: WorkFolder, plan: Plan, states_asked: StatesAsked | None) -> N
         )
     begun = work.manifest is not None
     if not begun:  # a kill may have come while another run was taken away
+        store.clear_foreign()
         for name in {LEFT_OUT, STATES, *FIGURES} - set(contents):
             (work.folder / name).unlink(missing_ok=True)
     for name, content in contents.items():

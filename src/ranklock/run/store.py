@@ -127,6 +127,15 @@ class Store:
         """Whether the files of a part are there."""
         return all(self._part(table, part).is_file() for table in self.tables)
 
+    def clear_foreign(self) -> None:
+        """Take away files that are none of this run's, by their names."""
+        own = {self._part(table, part) for table in self.tables for part in self.parts}
+        own |= {self._shard(table, shard) for table in self.tables for shard in range(self.shards)}
+        for name in (PARTS, SHARDS):
+            for path in (self.folder / name).iterdir():
+                if path not in own:
+                    path.unlink()
+
     def clear_up(self) -> None:
         """Take away what only a run that is at work needs."""
         shutil.rmtree(self.folder / SHARDS, ignore_errors=True)
