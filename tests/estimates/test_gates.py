@@ -6,7 +6,7 @@ import torch
 
 from ranklock.arms import KNOCK_OUT_ARMS, Change, apply, baseline
 from ranklock.engine.forward import pack, run_layers
-from ranklock.estimates.gates import gated_attention, sensitivities
+from ranklock.estimates.gates import sensitivities
 from ranklock.models import load_model
 from ranklock.models.encoder import Dense, Layer, Norm, encoder_of
 from tests import helpers
@@ -55,6 +55,20 @@ def without(cell, rank, vocabulary):
     """The input under `hold` of the gene at a rank of a cell."""
     change = Change((int(cell.tokens[cell.ranks == rank][0]),), (rank,))
     return apply(KNOCK_OUT_ARMS["hold"], cell, change, vocabulary)
+
+
+def gated_attention(log_gates):
+    """Attention with the same gate on a key in every layer and head; −∞ removes the key."""
+
+    def attend(queries, keys, values, visible, layer, stretch):
+        bias = log_gates[stretch][:, None, None, :]
+        if visible is not None:
+            bias = bias.masked_fill(~visible, -torch.inf)
+        return torch.nn.functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=bias
+        )
+
+    return attend
 
 
 def gated(encoder, packed, depth, logs):

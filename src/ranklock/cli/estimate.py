@@ -46,10 +46,7 @@ class QuestionOptions:
     """What is asked of every knock-out, where it is not the way to a state."""
 
     classifier: Annotated[
-        str | None,
-        o.option(
-            _QUESTION, "Change of this label's logit, of a fine-tuned checkpoint.", "--classifier"
-        ),
+        str | None, o.option(_QUESTION, "Change of this label's logit, of a fine-tuned checkpoint.")
     ] = None
     potency: Annotated[
         bool, o.option(_QUESTION, "Mean effect on all other genes of the cell.", "--potency")
@@ -57,20 +54,17 @@ class QuestionOptions:
     gene_set: Annotated[
         Path | None,
         o.option(
-            _QUESTION,
-            "Mean effect on the genes that this file names: one a line, or a table.",
-            "--gene-set",
+            _QUESTION, "Mean effect on the genes that this file names: one a line, or a table."
         ),
     ] = None
     gene_set_column: Annotated[
-        str | None, o.option(_QUESTION, "Column of that table, if not found.", "--gene-set-column")
+        str | None, o.option(_QUESTION, "Column of that table, if not found.")
     ] = None
     responder: Annotated[
         str | None,
         o.option(
             _QUESTION,
             "Effect on this one gene: symbol, Ensembl ID or token. Cells without it are left out.",
-            "--responder",
         ),
     ] = None
 
@@ -84,27 +78,20 @@ class MeasuringOptions:
         o.option(
             _MEASURED,
             "Genes with the largest estimates; of suspicious ones up to half as many more.",
-            "--verify",
         ),
     ] = 50
     recheck: Annotated[
-        int, o.option(_MEASURED, "Other genes, at random, to learn what is missed.", "--recheck")
+        int, o.option(_MEASURED, "Other genes, at random, to learn what is missed.")
     ] = 25
     verify_cells: Annotated[
-        int, o.option(_MEASURED, "Cells of each of these genes, at random.", "--verify-cells")
+        int, o.option(_MEASURED, "Cells of each of these genes, at random.")
     ] = 20
     fallback_cells: Annotated[
-        int,
-        o.option(
-            _MEASURED,
-            "Cells with bad estimates that are measured whole, at most.",
-            "--fallback-cells",
-        ),
+        int, o.option(_MEASURED, "Cells with bad estimates that are measured whole, at most.")
     ] = 10
     donor: o.Donor = None
     min_cells: Annotated[
-        int,
-        o.option(o.RESULTS, "Genes in fewer cells are neither ranked nor tested.", "--min-cells"),
+        int, o.option(o.RESULTS, "Genes in fewer cells are neither ranked nor tested.")
     ] = 5
 
 
@@ -121,7 +108,6 @@ def estimate(
         o.option(
             _MEASURED,
             "Arms of these forwards; with delete,hold,mask,shift an audit can be made of them.",
-            "--arms",
         ),
     ] = "hold",
     vocabulary: o.VocabularyFile = None,
@@ -130,7 +116,6 @@ def estimate(
         o.option(
             o.EXPERIMENT,
             "For mean effects: random signs, each a pass back. An estimate is good to √(2/probes).",
-            "--probes",
         ),
     ] = 32,
     layer: Annotated[
@@ -139,15 +124,12 @@ def estimate(
             o.EXPERIMENT,
             "Layer to read (Geneformer's emb_layer): 0 last, -1 second to last (default; a "
             "classifier reads the last).",
-            "--layer",
         ),
     ] = None,
     precision: o.Precision = "float32",
     device: o.Device = None,
     threads: o.Threads = None,
-    top: Annotated[
-        int, o.option(o.RESULTS, "How many of the largest effects to print.", "--top")
-    ] = 10,
+    top: Annotated[int, o.option(o.RESULTS, "How many of the largest effects to print.")] = 10,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:

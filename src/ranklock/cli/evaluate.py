@@ -33,8 +33,8 @@ EVALUATE_EPILOG = (
 TRUTH, SCREEN_CELLS = "The screen", "The screen, from its cells (.h5ad)"
 
 
-def _column(meaning: str, *names: str) -> object:
-    return o.option(TRUTH, f"Column of the table with {meaning}, if not recognised.", *names)
+def _column(meaning: str) -> object:
+    return o.option(TRUTH, f"Column of the table with {meaning}, if not recognised.")
 
 
 def evaluate(
@@ -73,27 +73,17 @@ def evaluate(
             help="For an .h5ad of scores: the run they are from, for baselines and coverage."
         ),
     ] = None,
-    max_q: Annotated[
-        float, o.option(TRUTH, "Adjusted p of a changed gene, at most.", "--max-q")
-    ] = 0.05,
+    max_q: Annotated[float, o.option(TRUTH, "Adjusted p of a changed gene, at most.")] = 0.05,
     min_fold_change: Annotated[
-        float,
-        o.option(
-            TRUTH, "Its |log fold change|, at least, in the screen's base.", "--min-fold-change"
-        ),
+        float, o.option(TRUTH, "Its |log fold change|, at least, in the screen's base.")
     ] = 0.0,
-    min_changed: Annotated[
-        int, o.option(TRUTH, "Changed genes that a perturbed gene needs.", "--min-changed")
-    ] = 5,
+    min_changed: Annotated[int, o.option(TRUTH, "Changed genes that a perturbed gene needs.")] = 5,
     exclude_list: Annotated[
-        Path | None,
-        o.option(TRUTH, "File of genes that are never scored, one a line.", "--exclude-list"),
+        Path | None, o.option(TRUTH, "File of genes that are never scored, one a line.")
     ] = None,
     control: Annotated[
         list[str] | None,
-        o.option(
-            TRUTH, "Label of control cells, if not recognised. Repeat it for more.", "--control"
-        ),
+        o.option(TRUTH, "Label of control cells, if not recognised. Repeat it for more."),
     ] = None,
     unlisted: Annotated[
         str,
@@ -101,37 +91,28 @@ def evaluate(
             TRUTH,
             "What a gene without a row of the table is: left-out (it was not tested), or unchanged "
             "(the table lists changed genes only).",
-            "--unlisted",
         ),
     ] = "left-out",
-    perturbed_column: Annotated[
-        str | None, _column("the perturbed gene", "--perturbed-column")
-    ] = None,
-    responder_column: Annotated[str | None, _column("the responder", "--responder-column")] = None,
-    effect_column: Annotated[str | None, _column("the log fold change", "--effect-column")] = None,
-    p_column: Annotated[str | None, _column("p, unadjusted", "--p-column")] = None,
-    adjusted_p_column: Annotated[str | None, _column("adjusted p", "--adjusted-p-column")] = None,
+    perturbed_column: Annotated[str | None, _column("the perturbed gene")] = None,
+    responder_column: Annotated[str | None, _column("the responder")] = None,
+    effect_column: Annotated[str | None, _column("the log fold change")] = None,
+    p_column: Annotated[str | None, _column("p, unadjusted")] = None,
+    adjusted_p_column: Annotated[str | None, _column("adjusted p")] = None,
     perturbation_column: Annotated[
-        str | None,
-        o.option(SCREEN_CELLS, "Column of obs with the perturbation.", "--perturbation-column"),
+        str | None, o.option(SCREEN_CELLS, "Column of obs with the perturbation.")
     ] = None,
     screen_min_cells: Annotated[
-        int,
-        o.option(
-            SCREEN_CELLS, "Cells that a perturbed gene and the controls need.", "--screen-min-cells"
-        ),
+        int, o.option(SCREEN_CELLS, "Cells that a perturbed gene and the controls need.")
     ] = 20,
     max_controls: Annotated[
         int,
         o.option(
-            SCREEN_CELLS,
-            "Control cells to compare with; drawn at random where there are more.",
-            "--max-controls",
+            SCREEN_CELLS, "Control cells to compare with; drawn at random where there are more."
         ),
     ] = 2000,
     values: o.Values = "counts",
     counts_layer: o.CountsLayer = None,
-    seed: Annotated[int, o.option(o.RESULTS, "Seed of what is drawn at random.", "--seed")] = 0,
+    seed: Annotated[int, o.option(o.RESULTS, "Seed of what is drawn at random.")] = 0,
     overwrite: o.Overwrite = False,
     as_json: Annotated[
         bool, o.option(o.RESULTS, "Print evaluation.json on stdout, and nothing else.", "--json")

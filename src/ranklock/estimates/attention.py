@@ -42,39 +42,22 @@ class Attended:
 class SiteSums:
     """Sums over the queries of a layer, for each key.
 
-    Attributes
-    ----------
-    removals
-        What removing a key would do to each number, with its sign turned, by head: shape (numbers,
-        tokens, heads).
-    gates
-        Derivative of each number by the logarithm of the key's gate, shape (numbers, tokens).
-    peak
-        Largest weight that a query other than the key's own gives it, shape (tokens,).
-    written
-        Largest length of what a key's removal takes from what such a query is given: its weight's
-        odds w/(1 − w), times its value less the mean output, through the output's matrix; shape
-        (tokens,).
+    The first two of numbers and keys, shape (numbers, tokens[, heads]), the others (tokens,).
     """
 
-    removals: Tensor
-    gates: Tensor
-    peak: Tensor
+    removals: Tensor  # what removing a key would do, with its sign turned, by head
+    gates: Tensor  # derivative by the logarithm of the key's gate
+    peak: Tensor  # largest weight that a query other than the key's own gives it
+    # Largest length of what a key's removal takes from what such a query is given: its weight's
+    # odds w/(1 − w), times its value less the mean output, through the output's matrix.
     written: Tensor
 
     @classmethod
     def zeros(cls, numbers: int, tokens: int, encoder: Encoder) -> SiteSums:
         """Before anything is summed."""
-
-        def empty(*shape: int, kind: torch.dtype = torch.float64) -> Tensor:
-            return torch.zeros(shape, dtype=kind, device=encoder.device)
-
-        return cls(
-            empty(numbers, tokens, encoder.heads),
-            empty(numbers, tokens),
-            empty(tokens, kind=encoder.tokens.dtype),
-            empty(tokens, kind=encoder.tokens.dtype),
-        )
+        peak, written = encoder.tokens.new_zeros((2, tokens))
+        gates = encoder.tokens.new_zeros((numbers, tokens), dtype=torch.float64)
+        return cls(gates.new_zeros((numbers, tokens, encoder.heads)), gates, peak, written)
 
 
 def recorded(sites: list[Attended]) -> Attention:
@@ -108,10 +91,8 @@ def back_through(
 
     Parameters
     ----------
-    layer
-        The layer.
-    sites
-        Its attention, stretch by stretch.
+    layer, sites
+        The layer, and its attention, stretch by stretch.
     d_out
         Derivatives by the output, heads side by side, shape (numbers, rows, width).
     rows
@@ -161,16 +142,8 @@ def _back_through_site(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Derivatives by queries, keys and values, each (inputs, heads, rows, numbers, head width).
 
-    And the largest weight of each key, shape (inputs, heads, keys).
-
-    Parameters
-    ----------
-    d_out
-        Of the same shape, by the output.
-    diagonal
-        Which key each query is, shape (inputs, queries).
-    keys
-        Where the stretch's tokens stand in the sums.
+    And the largest weight of each key, shape (inputs, heads, keys). ``diagonal`` says which key
+    each query is, shape (inputs, queries), and ``keys`` where the tokens stand in the sums.
     """
     inputs, heads, asked, numbers, wide = d_out.shape
     length = site.keys.shape[2]
@@ -219,7 +192,7 @@ def _back_through_site(
 
 
 def _written(layer: Layer, site: Attended, peak: Tensor) -> Tensor:
-    """As of :attr:`SiteSums.written`, shape (inputs, keys)."""
+    """As of :class:`SiteSums`, shape (inputs, keys)."""
     heads, wide = site.values.shape[1], site.values.shape[3]
     onwards = layer.attention_out.weight.view(heads, wide, -1)
     apart = (site.values - site.out.mean(2, keepdim=True)) @ onwards

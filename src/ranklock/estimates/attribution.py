@@ -34,28 +34,14 @@ Cotangents = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked of every knock-out of a cell; one of the three.
+    """What is asked of every knock-out of a cell; one of the three."""
 
-    Attributes
-    ----------
-    goal
-        Embedding of a state that the cell may move towards, shape (width,).
-    head, label
-        A classifier, and which of its logits.
-    probes
-        For the effect on responders: how many random signs.
-    responders
-        Their tokens; all other genes when None.
-    seed
-        Of the signs.
-    """
-
-    goal: Array | None = None
-    head: Head | None = None
-    label: int = 0
-    probes: int = 0
-    responders: npt.NDArray[np.int32] | None = None
-    seed: int = 0
+    goal: Array | None = None  # embedding that the cell may move towards, shape (width,)
+    head: Head | None = None  # a classifier,
+    label: int = 0  # and which of its logits
+    probes: int = 0  # for the effect on responders: how many random signs
+    responders: npt.NDArray[np.int32] | None = None  # their tokens; all other genes when None
+    seed: int = 0  # of the signs
 
     @property
     def signed(self) -> bool:
@@ -81,28 +67,15 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class CellEstimates:
-    """What every knock-out of a cell does, to first order; each of shape (genes,).
+    """What every knock-out of a cell does, to first order; each of shape (genes,)."""
 
-    Attributes
-    ----------
-    estimate
-        The change of the number, or the mean effect on the responders; NaN where there is none.
-        Of the first gene of a cell without ``<cls>`` a classifier's is exact.
-    derivative
-        The same from the derivative by the gates alone; NaN where that means nothing.
-    gross
-        The same, were the parts of all layers and heads to add up.
-    peak
-        Largest attention that the gene gets from any other.
-    dominance
-        Largest part of what another holds that its removal takes, in any layer and head.
-    """
-
+    # The change of the number, or the mean effect on the responders; NaN where there is none. Of
+    # the first gene of a cell without <cls> a classifier's is exact.
     estimate: Array
-    derivative: Array
-    gross: Array
-    peak: Array
-    dominance: Array
+    derivative: Array  # by the gates alone; NaN where that means nothing
+    gross: Array  # were the parts of all layers and heads to add up
+    peak: Array  # largest attention that the gene gets from any other
+    dominance: Array  # largest part of what another holds that its removal takes, in any layer
 
     @property
     def agreement(self) -> float:
@@ -127,12 +100,8 @@ def estimate_cell(
 
     Parameters
     ----------
-    model
-        The model.
-    cell
-        The unperturbed cell.
-    question
-        What is asked.
+    model, cell, question
+        What is asked of which unperturbed cell.
     depth
         Layers to run; at least one.
     special_frame

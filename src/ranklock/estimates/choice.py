@@ -26,17 +26,10 @@ LARGEST, SUSPICIOUS, RANDOM = "largest", "suspicious", "random"
 
 
 def gene_means(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Estimates of each gene over cells.
+    """Estimates of each gene over cells, by token, ascending, from tables as parts hold them.
 
-    Parameters
-    ----------
-    tables
-        As of :class:`ranklock.estimates.parts.Parts`.
-
-    Returns
-    -------
-    By token, ascending: ``estimate``, ``gross`` and ``gene_rank`` (means), ``deviation`` (of the
-    estimate between cells), ``peak`` and ``dominance`` (maxima), and ``n_cells``.
+    ``estimate``, ``gross`` and ``gene_rank`` (means), ``deviation`` (of the estimate between
+    cells), ``peak`` and ``dominance`` (maxima), and ``n_cells``.
     """
     moments = GroupedMoments()
     peaks: list[pd.DataFrame] = []
@@ -59,18 +52,8 @@ def choose_genes(
 ) -> tuple[pd.Series, int]:
     """Which genes are measured exactly, and why.
 
-    Parameters
-    ----------
-    means
-        From :func:`gene_means`.
-    verify
-        How many of the largest by absolute estimate; of suspicious ones half as many at most.
-    recheck
-        How many of the others, at random.
-    min_cells
-        Genes in fewer cells are not taken.
-    seed
-        Of the random ones.
+    Of genes in ``min_cells`` or more: the ``verify`` largest by absolute estimate, of suspicious
+    ones half as many at most, and of the others ``recheck`` at random.
 
     Returns
     -------
@@ -119,17 +102,9 @@ def choose_pairs(
 ) -> pd.DataFrame:
     """In which cells the chosen genes are knocked out.
 
-    Parameters
-    ----------
-    tables
-        As of :func:`gene_means`.
-    genes
-        Tokens of the chosen genes.
-    order
-        From :func:`order_of_cells`.
-    most
-        Cells of each gene: the first in the order that have it, a random sample of these. Of cells
-        where derivative and removal disagree, as many again, with all of the chosen genes in them.
+    Of each gene, ``most`` cells: the first in the order that have it, a random sample of these. Of
+    cells where derivative and removal disagree, as many again, with all of the chosen genes in
+    them.
 
     Returns
     -------

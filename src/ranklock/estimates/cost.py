@@ -22,15 +22,12 @@ def estimate_flop(model: Model, tokens: int, rows: int, depth: int, numbers: int
 
     Parameters
     ----------
-    model
-        The model.
     tokens, rows
         Tokens of the cell, and how many of them are read.
     depth
         Layers to run; at least one.
     numbers
-        Numbers that are differentiated: one, or as many as there are probes. Eight probes share a
-        forward.
+        Numbers that are differentiated; eight share a forward.
 
     Notes
     -----

@@ -26,7 +26,7 @@ from ranklock.estimates.folder import (
     set_up,
 )
 from ranklock.estimates.manifest import KIND, Measuring
-from ranklock.estimates.parts import FOLDER, Parts
+from ranklock.estimates.parts import ESTIMATED, FOLDER, Parts
 from ranklock.estimates.plan import EstimatesPlan, plan_estimates
 from ranklock.estimates.result import Estimates, read_estimates
 from ranklock.models import Model
@@ -197,13 +197,7 @@ def run_parts(plan: EstimatesPlan, parts: Parts, *, progress: bool) -> int:
 
 
 def estimates_of(plan: EstimatesPlan, row: int) -> pd.DataFrame:
-    """Estimates of one cell, as :class:`ranklock.estimates.parts.Parts` keeps them.
-
-    Raises
-    ------
-    InputError
-        When the model gives NaN, or a cell does not fit into memory.
-    """
+    """Estimates of one cell, as parts hold them; an InputError where they cannot be had."""
     cell = unperturbed_cell(plan.cells, row, plan.model)
     name = plan.cells.names[row]
     try:
@@ -227,11 +221,7 @@ def estimates_of(plan: EstimatesPlan, row: int) -> pd.DataFrame:
             "cell": row,
             "token": cell.tokens[genes],
             "gene_rank": cell.ranks[genes],
-            "estimate": estimates.estimate,
-            "gross": estimates.gross,
-            "peak": estimates.peak,
-            "dominance": estimates.dominance,
-            "agreement": estimates.agreement,
+            **{name: getattr(estimates, name) for name in ESTIMATED},
         }
     )
     # A gene that is the only responder has no effect; one that only forwards can tell is kept.

@@ -23,22 +23,9 @@ def measure_pairs(
 ) -> pd.DataFrame | None:
     """Knock the chosen genes out of their cells, each by a forward.
 
-    Parameters
-    ----------
-    plan
-        The estimates.
-    pairs
-        One row a cell and gene, in order of these: ``cell`` (its row) and ``gene_rank``.
-    folder
-        Where the run's results go; what is there already is not computed again.
-    arms
-        Names of arms; the edit alone is one of them.
-    progress
-        Whether to show it on stderr.
-
-    Returns
-    -------
-    The pairs with ``exact`` and ``under_noise_floor``; None while another process is at it.
+    The pairs, a row a cell (its row) and ``gene_rank`` in order of these, come back with ``exact``
+    and ``under_noise_floor``; None while another process is at it. What the folder holds already
+    is not computed again.
     """
     ranks_of = {int(row): ranks.tolist() for row, ranks in pairs.groupby("cell")["gene_rank"]}
     asked = None if plan.goal is None else plan.goal.asked

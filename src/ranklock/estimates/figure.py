@@ -24,15 +24,7 @@ _SAID = {
 
 
 def estimates_figure(table: pd.DataFrame, question: str) -> Figure:
-    """Estimate against exact effect, and the largest effects with their standard errors.
-
-    Parameters
-    ----------
-    table
-        As of :attr:`ranklock.estimates.result.Estimates.table`.
-    question
-        What was asked.
-    """
+    """Estimate against exact effect, and the largest effects with their standard errors."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,65 +27,7 @@ from ranklock.run.work import WorkFolder
 from ranklock.significance.calibration import calibration_of
 from ranklock.significance.shift_tests import specific_tested
 
-Tables = Callable[[], Iterator[pd.DataFrame]]
 _SMALLEST = 1e-30  # of a mean effect: below what a float32 forward could move
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What was measured of the estimates.
-
-    Attributes
-    ----------
-    pairs
-        One row a knock-out that was measured: ``estimate``, ``exact``, ``sampled`` (whether its
-        cell was taken at random for the gene), ``fell_back``, ...
-    checks
-        One row a cell in which knock-outs were: ``error``, ``bad``, ``fell_back``.
-    """
-
-    pairs: pd.DataFrame
-    checks: pd.DataFrame
-
-    def replaced(self, tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        """Estimates, with exact effects in their place in cells that were measured whole."""
-        rows = self.pairs.loc[self.pairs["fell_back"], ["cell", "token", "exact"]]
-        cells = rows["cell"].unique()
-        for table in tables:
-            measured = table["cell"].isin(cells).to_numpy()
-            if measured.any():
-                exact = table.merge(rows, on=["cell", "token"], how="left")["exact"].to_numpy()
-                table = table.assign(estimate=np.where(measured, exact, table["estimate"]))
-            yield table
-
-
-@dataclass(frozen=True, eq=False)
-class Results:
-    """What is said of the genes, before it is written.
-
-    Attributes
-    ----------
-    genes
-        Effects by token, from :func:`ranklock.estimates.genes.mended`, with ``chosen``, ``ranked``.
-    tested
-        Tests against other genes at like ranks, by ``gene_id``.
-    measured
-        What was measured.
-    suspects
-        Genes whose estimates were suspicious.
-    least
-        Fewest cells of a gene that is ranked.
-    calibration, missed
-        How far to believe it.
-    """
-
-    genes: pd.DataFrame
-    tested: pd.DataFrame
-    measured: Measured
-    suspects: int
-    least: int
-    calibration: Calibration
-    missed: Missed
 
 
 def finish(work: WorkFolder, plan: EstimatesPlan, parts: Parts, *, progress: bool) -> bool:
@@ -107,14 +48,38 @@ def finish(work: WorkFolder, plan: EstimatesPlan, parts: Parts, *, progress: boo
         measured = _measure(work.folder, plan, parts, chosen, progress=progress)
         if measured is None:
             return False
-        write_results(work, plan, _results(plan, parts, means, measured, chosen, suspects, least))
+        pairs, checks = measured
+
+        def tables() -> Iterator[pd.DataFrame]:
+            return _with_exact(parts.tables(), pairs)
+
+        verify, seed = measuring.verify, plan.asked.seed
+        genes = mended(means, gene_means(tables()), pairs).assign(
+            chosen=chosen.reindex(means.index).fillna(""), ranked=means["n_cells"] >= least
+        )
+        correlation, recall = missed(genes, pairs, verify, seed)
+        tested, swapped = specific_tested(lambda: _shifts(plan, tables()), least, seed)
+        sampled = int((chosen == RANDOM).sum())
+        write_results(
+            work, plan, genes.join(plan.genes), tested, pairs, checks,
+            suspects=suspects, least=least,
+            calibration=Calibration(**calibration_of(tested, swapped)),
+            missed=Missed(sampled, as_large(genes, verify), correlation, tuple(recall)),
+        )  # fmt: skip
     return True
 
 
 def _measure(
     folder: Path, plan: EstimatesPlan, parts: Parts, chosen: pd.Series, *, progress: bool
-) -> Measured | None:
-    """Measure the chosen genes in some cells, and cells whose estimates then prove bad, whole."""
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Measure the chosen genes in some cells, and cells whose estimates then prove bad, whole.
+
+    Returns
+    -------
+    One row a knock-out that was measured: ``estimate``, ``exact``, ``sampled`` (whether its cell
+    was taken at random for the gene), ``fell_back``, …; and one row a cell in which some were:
+    ``error``, ``bad``, ``fell_back``. None while another process is at it.
+    """
     asked, measuring = plan.asked, plan.asked.measuring
     order = order_of_cells(plan.cells.names, asked.seed)
     chosen_pairs = choose_pairs(
@@ -138,32 +103,18 @@ def _measure(
         entire["sampled"] = entire["sampled"].eq(True)
         pairs = pd.concat([pairs[~pairs["cell"].isin(cells)], entire])
         pairs = pairs.sort_values(["cell", "gene_rank"], ignore_index=True)
-    return Measured(pairs, checks)
+    return pairs, checks
 
 
-def _results(
-    plan: EstimatesPlan,
-    parts: Parts,
-    means: pd.DataFrame,
-    measured: Measured,
-    chosen: pd.Series,
-    suspects: int,
-    least: int,
-) -> Results:
-    def tables() -> Iterator[pd.DataFrame]:
-        return measured.replaced(parts.tables())
-
-    verify, seed = plan.asked.measuring.verify, plan.asked.seed
-    genes = mended(means, gene_means(tables()), measured.pairs).assign(
-        chosen=chosen.reindex(means.index).fillna(""), ranked=means["n_cells"] >= least
-    )
-    correlation, recall = missed(genes, measured.pairs, verify, seed)
-    tested, swapped = specific_tested(lambda: _shifts(plan, tables()), least, seed)
-    calibration = Calibration(**calibration_of(tested, swapped))
-    sampled = int((chosen == RANDOM).sum())
-    of_missed = Missed(sampled, as_large(genes, verify), correlation, tuple(recall))
-    by_gene = tested.set_index("gene_id")
-    return Results(genes, by_gene, measured, suspects, least, calibration, of_missed)
+def _with_exact(tables: Iterator[pd.DataFrame], pairs: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Estimates, with exact effects in their place in cells that were measured whole."""
+    rows = pairs.loc[pairs["fell_back"], ["cell", "token", "exact"]]
+    for table in tables:
+        measured = table["cell"].isin(rows["cell"]).to_numpy()
+        if measured.any():
+            exact = table.merge(rows, on=["cell", "token"], how="left")["exact"].to_numpy()
+            table = table.assign(estimate=np.where(measured, exact, table["estimate"]))
+        yield table
 
 
 def _shifts(plan: EstimatesPlan, tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

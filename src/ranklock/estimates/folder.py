@@ -50,20 +50,12 @@ def measured_of(plan: EstimatesPlan) -> dict[str, Any]:
     donors = None
     if measuring.donor is not None:
         donors = digest_of(plan.donors[list(plan.rows)].astype(str).tolist())
-    return {
-        **asdict(measuring), "arms": list(measuring.arms), "donors": donors,
-        "seed": plan.asked.seed,
-    }  # fmt: skip
+    arms, seed = list(measuring.arms), plan.asked.seed
+    return {**asdict(measuring), "arms": arms, "donors": donors, "seed": seed}
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds anything but estimates, before the first forward.
-
-    Raises
-    ------
-    OutputError
-        When it does.
-    """
+    """Refuse a folder that holds anything but estimates, before the first forward."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     begun = LOCKS in names and names <= {LOCKS, *OWN}
     if folder.is_file() or (names and not begun and read_work(folder, KIND) is None):
@@ -84,8 +76,7 @@ def forget_measurements(
     Raises
     ------
     OutputError
-        When they may not be replaced, another process is at work on them, or the folder holds
-        what is not ours.
+        When they may not be replaced, another process is at work, or what is there is not ours.
     """
     content = read_work(folder, KIND)
     if content is None or content.get("identity") != identity:

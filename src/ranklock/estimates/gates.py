@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ranklock.engine.forward import Attention, Packed, run_layers
+from ranklock.engine.forward import Packed, run_layers
 from ranklock.estimates.attention import Attended, SiteSums, back_through, recorded
 from ranklock.models.encoder import Encoder, Layer
 
@@ -36,55 +36,17 @@ Array = npt.NDArray[np.float64]
 class Sensitivities:
     """What removing each token of an input does to some numbers; float64.
 
-    Attributes
-    ----------
-    removal
-        Estimated change of each number, shape (numbers, tokens).
-    derivative
-        −∂S/∂α at α = 1, shape (numbers, tokens).
-    gross
-        Sum over layers and heads of the absolute parts of the removal, shape (numbers, tokens).
-        Where it is far above the removal, parts cancel.
-    peak
-        Largest attention that a token gets from another, shape (tokens,).
-    dominance
-        Largest part, in any layer, that a token's removal takes from what another is given by
-        attention, beside the median length of what tokens hold: shape (tokens,). Where it is not
-        small, what follows (a norm first of all) is no line.
+    The first three of shape (numbers, tokens), the others (tokens,).
     """
 
-    removal: Array
-    derivative: Array
-    gross: Array
-    peak: Array
+    removal: Array  # estimated change of each number
+    derivative: Array  # −∂S/∂α at α = 1
+    gross: Array  # absolute parts of layers and heads, summed; far above the removal, they cancel
+    peak: Array  # largest attention that a token gets from another
+    # Largest part, in any layer, that a token's removal takes from what another is given by
+    # attention, beside the median length of what tokens hold. Where it is not small, what follows
+    # (a norm first of all) is no line.
     dominance: Array
-
-
-def gated_attention(log_gates: Sequence[Tensor]) -> Attention:
-    """Attention with the same gate on a key in every layer and head.
-
-    Parameters
-    ----------
-    log_gates
-        log α of each stretch's tokens, shape (inputs, length); −∞ removes a key.
-    """
-
-    def attend(
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        visible: Tensor | None,
-        layer: int,
-        stretch: int,
-    ) -> Tensor:
-        bias = log_gates[stretch][:, None, None, :]
-        if visible is not None:
-            bias = bias.masked_fill(~visible, -torch.inf)
-        return torch.nn.functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=bias
-        )
-
-    return attend
 
 
 def sensitivities(
@@ -99,13 +61,12 @@ def sensitivities(
     Parameters
     ----------
     encoder, packed, depth
-        What is run: at least one layer, and every token visible. Where not all rows are read, it
-        was packed with their number.
+        What is run: at least one layer, and every token visible.
     cotangents
         From the hidden states that are read, shape (rows, width), to ∂S/∂(hidden states) of each
         number S, shape (numbers, rows, width).
     rows
-        Rows that are read, as of :func:`ranklock.engine.forward.run_layers`. All by default.
+        Rows that are read, all by default; their number is what it was packed with.
 
     Returns
     -------

@@ -20,13 +20,8 @@ _TOPS = (10, 20)
 def judge_cells(pairs: pd.DataFrame, probes: int) -> pd.DataFrame:
     """How far the estimates of each cell are from what was measured in it.
 
-    Parameters
-    ----------
-    pairs
-        One row a cell and gene that was measured: ``cell``, ``estimate``, ``exact``, ``agreement``
-        and ``under_noise_floor``.
-    probes
-        Random signs behind an estimate of a mean effect; 0 for a number with a sign.
+    ``probes``, the random signs behind an estimate of a mean effect, are 0 for a number with a
+    sign.
 
     Returns
     -------
@@ -65,13 +60,12 @@ def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> 
 
     Parameters
     ----------
-    means
-        From :func:`ranklock.estimates.choice.gene_means`.
-    replaced
-        The same with exact effects in the place of estimates in cells that were measured whole.
+    means, replaced
+        From :func:`ranklock.estimates.choice.gene_means`: of estimates, and with exact effects in
+        their place in cells that were measured whole.
     pairs
-        One row a cell and gene that was measured: ``token``, ``estimate``, ``exact``,
-        ``under_noise_floor`` and ``sampled``, whether the cell was taken at random for the gene.
+        One row a cell and gene that was measured; ``sampled``: whether the cell was taken at
+        random for the gene.
 
     Returns
     -------
@@ -128,23 +122,11 @@ def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> 
 def missed(
     genes: pd.DataFrame, pairs: pd.DataFrame, verify: int, seed: int
 ) -> tuple[Estimate, list[Recall]]:
-    """What was missed: correlation and recall, with genes that were measured at random.
+    """What was missed, by genes that were measured at random.
 
-    Parameters
-    ----------
-    genes
-        From :func:`mended`, with ``chosen`` and ``ranked``, whether enough cells have it.
-    pairs
-        As of :func:`mended`.
-    verify
-        How many of the largest were measured.
-    seed
-        Of the draws.
-
-    Returns
-    -------
-    Spearman's correlation of estimate and exact effect among genes measured at random, and the
-    recall of the largest 10, 20 and ``verify``, as far as so many were measured.
+    From the table of :func:`mended` with ``chosen`` and ``ranked`` (whether enough cells have the
+    gene), and its ``pairs``: Spearman's correlation of estimate and exact effect, and the recall of
+    the largest 10, 20 and ``verify``, as far as so many were measured.
     """
     known = pairs[pairs["sampled"]].groupby("token")[["estimate", "exact", "gross"]].mean()
     known = known.assign(chosen=genes["chosen"]).dropna()
@@ -180,15 +162,7 @@ def _approximated(genes: pd.DataFrame) -> Approximated:
 
 
 def as_large(genes: pd.DataFrame, verify: int) -> int:
-    """How many of the genes measured at random are among the largest of all that were measured.
-
-    Parameters
-    ----------
-    genes
-        As in :func:`missed`.
-    verify
-        How many are meant by the largest.
-    """
+    """How many genes measured at random are among the ``verify`` largest of all measured."""
     measured = genes[genes["chosen"] != ""]
     largest = measured["effect"].abs().nlargest(verify).index
     return int((measured.loc[largest, "chosen"] == RANDOM).sum())

@@ -27,23 +27,7 @@ _LEAST = {"verify": 1, "recheck": 0, "verify_cells": 1, "fallback_cells": 0, "mi
 class Measuring:
     """What of estimates is measured exactly, and how it is tested.
 
-    Attributes
-    ----------
-    verify
-        Genes with the largest estimates that are knocked out by forwards; of suspicious ones half
-        as many more, at most.
-    recheck
-        Genes at random, of the others: what tells how much the estimates miss.
-    verify_cells
-        Cells of each of these genes, at random.
-    fallback_cells
-        Cells that are measured whole, at most, where their estimates prove bad.
-    arms
-        Arms of the forwards; the edit alone is one of them.
-    donor
-        Column of obs that names donors: they are the replicates then.
-    min_cells
-        Genes in fewer cells are neither ranked nor tested.
+    Attributes are as the parameters of :func:`ranklock.estimate`.
     """
 
     verify: int = 50
@@ -66,57 +50,27 @@ class Measuring:
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of every knock-out.
+    """What was asked of every knock-out."""
 
-    Attributes
-    ----------
-    question
-        ``goal``, ``classifier``, ``potency`` or ``gene set``.
-    label
-        Of the classifier.
-    genes
-        The set, by name.
-    unknown
-        Names of the set that stand for no gene.
-    probes
-        Random signs, each a pass back; 0 for questions about a number with a sign.
-    layer, precision
-        Layer that is read, as Geneformer's ``emb_layer``, and number format.
-    seed
-        Of the random signs and of all choices.
-    measuring
-        What of it is measured.
-    """
-
-    question: str
-    label: str | None
-    genes: tuple[str, ...]
-    unknown: tuple[str, ...]
-    probes: int
-    layer: int
+    question: str  # goal, classifier, potency or gene set
+    label: str | None  # of the classifier
+    genes: tuple[str, ...]  # the set, by name
+    unknown: tuple[str, ...]  # names of the set that stand for no gene
+    probes: int  # random signs, each a pass back; 0 for questions about a number with a sign
+    layer: int  # that is read, as Geneformer's emb_layer
     precision: str
-    seed: int
+    seed: int  # of the random signs and of all choices
     measuring: Measuring
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The size of the estimates.
-
-    Attributes
-    ----------
-    cells, knockouts
-        Cells, and knock-outs in all of them.
-    flop
-        Floating-point operations of the estimates.
-    parts
-        Parts that they are computed and stored in.
-    """
+    """The size of the estimates."""
 
     cells: int
     knockouts: int
     flop: int
-    parts: int
+    parts: int  # that they are computed and stored in
 
 
 @dataclass(frozen=True)
@@ -136,93 +90,41 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Missed:
-    """What the estimates missed, as genes tell that were measured at random.
+    """What the estimates missed, as genes tell that were measured at random."""
 
-    Attributes
-    ----------
-    sampled
-        How many these are.
-    as_large
-        How many of them are among the largest of all that were measured.
-    correlation
-        Spearman's, of their estimates and exact effects.
-    recall
-        Of the largest, how many were measured.
-    """
-
-    sampled: int
-    as_large: int
-    correlation: Estimate
-    recall: tuple[Recall, ...]
+    sampled: int  # how many these are
+    as_large: int  # of them, among the largest of all that were measured
+    correlation: Estimate  # Spearman's, of their estimates and exact effects
+    recall: tuple[Recall, ...]  # of the largest, how many were measured
 
 
 @dataclass(frozen=True)
 class CellsChecked:
-    """Cells whose estimates were held against what was measured in them.
-
-    Attributes
-    ----------
-    judged, bad, fell_back
-        How many could be judged, were bad, and were measured whole.
-    median_error
-        Of those judged.
-    """
+    """Cells whose estimates were held against what was measured in them."""
 
     judged: int
     bad: int
-    fell_back: int
-    median_error: float
+    fell_back: int  # measured whole
+    median_error: float  # of those judged
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of estimates.
+    """What came of estimates, and how far to believe it."""
 
-    Attributes
-    ----------
-    replicates
-        What tests hold over: cells, or donors.
-    suspects
-        Genes whose estimates were suspicious.
-    calibration, missed, cells_checked
-        How far to believe them.
-    noise_floor
-        Of the forwards.
-    statements
-        What a reader must know, a sentence each.
-    files
-        Name → digest of every table and figure.
-    """
-
-    replicates: int
-    suspects: int
+    replicates: int  # cells, or donors
+    suspects: int  # genes whose estimates were suspicious
     calibration: Calibration
     missed: Missed
     cells_checked: CellsChecked
-    noise_floor: NoiseFloor
-    statements: tuple[str, ...]
-    files: dict[str, str]
+    noise_floor: NoiseFloor  # of the forwards
+    statements: tuple[str, ...]  # what a reader must know, a sentence each
+    files: dict[str, str]  # digest of every table and figure
 
 
 @dataclass(frozen=True)
 class Manifest(Record):
-    """What was asked of what, with what, and what came of it.
-
-    Attributes
-    ----------
-    asked, planned
-        The question, and its size.
-    states
-        The goal; None for other questions.
-    made_from
-        Cells, vocabulary, model, machine and versions.
-    identity
-        What two calls must have in common to have the same estimates.
-    measured
-        What they must have in common, beside, to measure and test the same of them.
-    outcome
-        None before all is done.
-    """
+    """What was asked of what, with what, and what came of it."""
 
     KIND: ClassVar[str] = KIND
     VERSION: ClassVar[int] = VERSION
@@ -230,11 +132,11 @@ class Manifest(Record):
 
     asked: Asked
     planned: Planned
-    states: StatesUsed | None
+    states: StatesUsed | None  # the goal
     made_from: Provenance
-    identity: dict[str, Any]
-    measured: dict[str, Any]
-    outcome: Outcome | None = None
+    identity: dict[str, Any]  # what calls must share to have the same estimates
+    measured: dict[str, Any]  # and, beside, to measure and test the same of them
+    outcome: Outcome | None = None  # before all is done
     version: int = VERSION
 
     @property

@@ -7,7 +7,7 @@ missing or damaged, and several processes may each take their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,25 +37,16 @@ _SCHEMA = pa.schema(
     pa.field(name, kind, metadata={"meaning": meaning}) for name, (kind, meaning) in _FIELDS.items()
 )
 COLUMNS = tuple(_FIELDS)
+ESTIMATED = COLUMNS[3:]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Estimates of all cells, part by part.
+    """Estimates of all cells, part by part."""
 
-    Attributes
-    ----------
-    folder
-        Of the estimates.
-    number
-        How many parts there are.
-    digest
-        Of what makes the estimates these ones.
-    """
-
-    folder: Path
+    folder: Path  # of the estimates
     number: int
-    digest: str
+    digest: str  # of what makes the estimates these ones
 
     def path(self, part: int) -> Path:
         """File of a part."""
@@ -89,7 +80,7 @@ class Parts:
         """How many parts are there."""
         return sum(self.path(part).is_file() for part in range(self.number))
 
-    def read(self, part: int, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    def read(self, part: int) -> pd.DataFrame:
         """One row a cell and gene, in order of cell and rank.
 
         Raises
@@ -99,7 +90,7 @@ class Parts:
         """
         path = self.path(part)
         try:
-            arrow = pq.read_table(path, columns=list(columns), page_checksum_verification=True)
+            arrow = pq.read_table(path, columns=list(COLUMNS), page_checksum_verification=True)
         except (OSError, ValueError) as error:  # pyarrow's errors are these
             raise OutputError(
                 f"{path} is missing or damaged; run the command again: it computes that part anew."
@@ -109,7 +100,6 @@ class Parts:
         table: pd.DataFrame = arrow.to_pandas()
         return table
 
-    def tables(self, columns: Sequence[str] = COLUMNS) -> Iterator[pd.DataFrame]:
+    def tables(self) -> Iterator[pd.DataFrame]:
         """Part after part, in constant memory."""
-        for part in range(self.number):
-            yield self.read(part, columns)
+        return map(self.read, range(self.number))

@@ -41,32 +41,16 @@ _BYTES_OF_ROW = 24
 
 @dataclass(frozen=True, eq=False)
 class EstimatesPlan:
-    """What is going to be estimated.
-
-    Attributes
-    ----------
-    cells, model
-        Of what, and with what.
-    asked
-        What is asked of every knock-out, and what of it is measured.
-    question
-        The same for the pass back; without a goal, which may differ between cells.
-    depth
-        Number of layers that are run.
-    rows
-        Rows of the cells whose knock-outs are estimated.
-    goal, states
-        The goal that was asked for, and where it lies.
-    """
+    """What is going to be estimated."""
 
     cells: Cells
     model: Model
     asked: Asked
-    question: Question
-    depth: int
-    rows: tuple[int, ...]
+    question: Question  # for the pass back; without a goal, which may differ between cells
+    depth: int  # layers that are run
+    rows: tuple[int, ...]  # of the cells whose knock-outs are estimated
     goal: States | None = None
-    states: StateEmbeddings | None = None
+    states: StateEmbeddings | None = None  # where the goal lies
 
     def question_of(self, row: int) -> Question:
         """What is asked of a cell's knock-outs."""
@@ -177,13 +161,7 @@ class EstimatesPlan:
         return self.knockouts * _BYTES_OF_ROW
 
     def check_memory(self) -> None:
-        """Refuse what does not fit into the device's memory.
-
-        Raises
-        ------
-        InputError
-            With what would fit.
-        """
+        """Refuse what does not fit into the device's memory, by an InputError."""
         free = available_memory(self.model.device)
         if self._memory > free:
             raise InputError(
@@ -192,20 +170,7 @@ class EstimatesPlan:
             )
 
     def check_disk(self, folder: Path, already: int) -> None:
-        """Refuse what does not fit on the disk.
-
-        Parameters
-        ----------
-        folder
-            Where the results are to go.
-        already
-            Bytes of them that are there.
-
-        Raises
-        ------
-        OutputError
-            With what would fit.
-        """
+        """Refuse what does not fit beside the bytes that are there, by an OutputError."""
         room = free_disk(folder)
         if self._disk - already > room:
             raise OutputError(
@@ -230,16 +195,7 @@ def plan_estimates(
     seed: int = 0,
     progress: bool = False,
 ) -> EstimatesPlan:
-    """Plan estimates, and find out what does not fit, the goal's embedding included.
-
-    Parameters
-    ----------
-    measuring
-        What is measured of the estimates.
-    cells, model, goal, classifier, potency, gene_set, responder, probes, layer, precision, seed
-        As in :func:`ranklock.estimate`.
-    progress
-        Whether to show on stderr how many of the goal's cells are embedded.
+    """Plan what :func:`ranklock.estimate` is asked, the goal's embedding included.
 
     Raises
     ------

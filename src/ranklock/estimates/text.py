@@ -35,15 +35,7 @@ _NAMED = 5  # genes of a set
 
 
 def describe_estimates(estimates: Estimates, top: int = 10) -> list[str]:
-    """What was estimated, how far to believe it, and what it missed, a line each.
-
-    Parameters
-    ----------
-    estimates
-        Finished or not.
-    top
-        How many of the largest effects to list.
-    """
+    """What was estimated, the ``top`` effects, how far to believe it, and what it missed."""
     manifest = estimates.manifest
     asked, planned, outcome = manifest.asked, manifest.planned, manifest.outcome
     lines = [

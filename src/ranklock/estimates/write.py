@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ranklock.estimates.figure import estimates_figure
-from ranklock.estimates.manifest import CellsChecked, Manifest, Outcome
+from ranklock.estimates.manifest import Calibration, CellsChecked, Manifest, Missed, Outcome
 from ranklock.estimates.plan import EstimatesPlan
 from ranklock.estimates.result import CHECKS, FIGURES, TABLE, VERIFIED, read_estimates
 from ranklock.page.style import draw
@@ -23,9 +22,6 @@ from ranklock.significance.pairs import MOSTLY_UNDER
 from ranklock.significance.replicates import without_donor
 from ranklock.statistics.replicates import FEWEST_REPLICATES
 
-if TYPE_CHECKING:
-    from ranklock.estimates.finish import Results
-
 _COLUMNS = (
     "gene", "gene_id", "effect", "standard_error", "chosen", "exact", "verified_estimate",
     "verified_in", "estimate", "n_cells", "ranked", "gross", "peak", "dominance", "gene_rank",
@@ -34,18 +30,40 @@ _COLUMNS = (
 _OF_TESTS = ["specific", "t", "p", "q", "percentile", "n_replicates"]
 
 
-def write_results(work: WorkFolder, plan: EstimatesPlan, results: Results) -> None:
-    """Write tables and figures, and the manifest last."""
-    table = _table(plan, results)
-    checks = _with_names(results.measured.checks.rename_axis("row").reset_index(), "row", plan)
-    frames = {
-        TABLE: table,
-        VERIFIED: _verified(plan, results.measured.pairs),
-        CHECKS: checks,
-    }
+def write_results(
+    work: WorkFolder,
+    plan: EstimatesPlan,
+    genes: pd.DataFrame,
+    tested: pd.DataFrame,
+    pairs: pd.DataFrame,
+    checks: pd.DataFrame,
+    *,
+    suspects: int,
+    least: int,
+    calibration: Calibration,
+    missed: Missed,
+) -> None:
+    """Write tables and figures, and the manifest last.
+
+    ``genes`` are of :func:`ranklock.estimates.genes.mended`, with names, ``chosen`` and ``ranked``;
+    ``tested`` against others at like ranks. ``pairs`` has a row a knock-out that was measured,
+    ``checks`` one a cell in which some were. ``suspects`` are suspicious genes, ``least`` the
+    fewest cells of a gene that is ranked.
+    """
+    names = np.array(plan.cells.names, object)
+    table = _table(genes, tested)
+    of_pairs = pairs.drop(columns=["agreement", "token"]).assign(
+        cell=names[pairs["cell"]],
+        gene=plan.genes["symbol"].loc[pairs["token"]].to_numpy(),
+        gene_id=plan.genes["gene_id"].loc[pairs["token"]].to_numpy(),
+    )
+    of_cells = checks.rename_axis("row").reset_index()
+    of_cells.insert(0, "cell", names[of_cells["row"]])
+    frames = {TABLE: table, VERIFIED: of_pairs, CHECKS: of_cells}
     figure = estimates_figure(table, plan.asked.question)
     writers: dict[str, Callable[[Path], object]] = {
-        name: partial(_write_parquet, frame) for name, frame in frames.items()
+        name: partial(frame.to_parquet, index=False, compression="zstd")
+        for name, frame in frames.items()
     }
     writers |= {name: partial(draw, figure) for name in FIGURES}
     for name, write in writers.items():
@@ -53,9 +71,9 @@ def write_results(work: WorkFolder, plan: EstimatesPlan, results: Results) -> No
     judged = checks["error"].dropna()
     outcome = Outcome(
         replicates=_replicates(plan),
-        suspects=results.suspects,
-        calibration=results.calibration,
-        missed=results.missed,
+        suspects=suspects,
+        calibration=calibration,
+        missed=missed,
         cells_checked=CellsChecked(
             len(judged),
             int(checks["bad"].sum()),
@@ -63,41 +81,21 @@ def write_results(work: WorkFolder, plan: EstimatesPlan, results: Results) -> No
             float(judged.median()),
         ),
         noise_floor=read_estimates(work.folder).run.floor,
-        statements=tuple(_statements(plan, results)),
+        statements=tuple(_statements(plan, checks, missed, least)),
         files={name: file_digest(work.folder / name) for name in writers},
     )
     work.write_manifest(replace(Manifest.read(work.folder), outcome=outcome).to_json())
 
 
-def _table(plan: EstimatesPlan, results: Results) -> pd.DataFrame:
+def _table(genes: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
     """Every gene, the largest absolute effect first; those that are not ranked last."""
-    genes = _with_gene_names(results.genes.reset_index(), plan)
-    table = genes.join(results.tested[_OF_TESTS], on="gene_id")
+    table = genes.join(tested.set_index("gene_id")[_OF_TESTS], on="gene_id")
+    table = table.rename(columns={"symbol": "gene"}).assign(size=table["effect"].abs())
     # What is under the noise floor as measured is noise.
     table.loc[table["under_noise_floor"] >= MOSTLY_UNDER, ["t", "p", "q"]] = np.nan
     order = ["ranked", "size", "gene_id"]
-    table = table.assign(size=table["effect"].abs())
     table = table.sort_values(order, ascending=[False, False, True], ignore_index=True)
     return table[list(_COLUMNS)]
-
-
-def _verified(plan: EstimatesPlan, pairs: pd.DataFrame) -> pd.DataFrame:
-    named = _with_gene_names(pairs.drop(columns="agreement"), plan)
-    return named.assign(cell=np.array(plan.cells.names, object)[pairs["cell"]])
-
-
-def _with_gene_names(table: pd.DataFrame, plan: EstimatesPlan) -> pd.DataFrame:
-    """With the names of genes in the place of their tokens."""
-    names = plan.genes.loc[table["token"]]
-    return table.assign(gene=names["symbol"].to_numpy(), gene_id=names["gene_id"].to_numpy()).drop(
-        columns="token"
-    )
-
-
-def _with_names(table: pd.DataFrame, rows: str, plan: EstimatesPlan) -> pd.DataFrame:
-    """With the names of cells before their rows."""
-    table.insert(0, "cell", np.array(plan.cells.names, object)[table[rows]])
-    return table
 
 
 def _replicates(plan: EstimatesPlan) -> int:
@@ -106,9 +104,9 @@ def _replicates(plan: EstimatesPlan) -> int:
     return int(pd.Series(plan.donors[list(plan.rows)]).nunique())
 
 
-def _statements(plan: EstimatesPlan, results: Results) -> list[str]:
+def _statements(plan: EstimatesPlan, checks: pd.DataFrame, missed: Missed, least: int) -> list[str]:
     """What a reader must know before believing the table, a sentence each."""
-    checks, measuring = results.measured.checks, plan.asked.measuring
+    measuring = plan.asked.measuring
     bad, fell_back = int(checks["bad"].sum()), int(checks["fell_back"].sum())
     judged = int(checks["error"].notna().sum())
     statements = []
@@ -122,14 +120,13 @@ def _statements(plan: EstimatesPlan, results: Results) -> list[str]:
         )
     if not judged:
         statements.append("No cell has enough exact effects to judge its estimates (--verify).")
-    recall = results.missed.recall
-    if not recall or any(np.isnan(share.value) for share in recall):
+    if not missed.recall or any(np.isnan(share.value) for share in missed.recall):
         statements.append(
             "Too few genes were measured at random to say what the estimates miss (--recheck)."
         )
-    if len(plan.rows) > 1 and results.least < measuring.min_cells:
+    if len(plan.rows) > 1 and least < measuring.min_cells:
         statements.append(
-            f"No gene is in {measuring.min_cells} cells (--min-cells): those in {results.least} or "
+            f"No gene is in {measuring.min_cells} cells (--min-cells): those in {least} or "
             "more are ranked."
         )
     if measuring.donor is not None:
@@ -142,7 +139,3 @@ def _statements(plan: EstimatesPlan, results: Results) -> list[str]:
             f"{FEWEST_REPLICATES}."
         )
     return statements
-
-
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    table.to_parquet(path, index=False, compression="zstd")

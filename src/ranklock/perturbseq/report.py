@@ -24,19 +24,10 @@ _MOST_NAMED = 12  # points that are named, where they are so few
 
 
 def evaluation_figure(table: pd.DataFrame, layers: Sequence[LayerSummary]) -> Figure:
-    """AUROC of the scores against that of the best baseline: a panel a layer.
+    """AUROC of the scores against that of the best baseline, a panel a layer.
 
-    Parameters
-    ----------
-    table
-        An oriented table: a row a perturbed gene and layer.
-    layers
-        Their summaries, in the order of the panels.
-
-    Returns
-    -------
-    matplotlib Figure. A point is a perturbed gene; above the diagonal the scores rank its changed
-    genes better than the baseline does, and the cross is the mean.
+    A point is a perturbed gene; above the diagonal the scores rank its changed genes better than
+    the baseline does, and the cross is the mean.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -185,7 +176,7 @@ def _scores(layers: Sequence[LayerSummary]) -> list[str]:
     rows += [
         (
             summary.layer, _number(summary.auroc.value), _number(summary.best_auroc),
-            _signed(summary.increment), _signed(summary.joint), _p(summary.joint_p),
+            _signed(summary.increment), _signed(summary.joint), _number(summary.joint_p, ".2g"),
         )
         for summary in layers
     ]  # fmt: skip
@@ -229,12 +220,8 @@ def _references(layers: Sequence[LayerSummary], baselines: Sequence[str]) -> lis
     return lines
 
 
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _p(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2g}"
+def _number(value: float, shape: str = ".3f") -> str:
+    return "–" if math.isnan(value) else f"{value:{shape}}"
 
 
 def _signed(estimate: Estimate) -> str:

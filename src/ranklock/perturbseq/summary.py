@@ -19,69 +19,32 @@ ADDS, NOTHING_FOUND, TOO_FEW = "adds", "nothing found", "too few"
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer's scores, over perturbed genes.
-
-    Attributes
-    ----------
-    layer
-        Its name.
-    perturbed
-        How many perturbed genes were scored.
-    auroc, average_precision, spearman
-        Of the scores; Spearman's with |log fold change|.
-    chance_average_precision
-        Mean share of changed genes.
-    baselines
-        Baseline → its mean AUROC.
-    best
-        The one with the largest; None where there is none.
-    best_auroc, best_average_precision
-        Those of the best baseline.
-    increment, increment_average_precision
-        Score less best baseline, perturbed gene by perturbed gene.
-    increment_p
-        Of no increment in AUROC, by Wilcoxon's signed-rank test.
-    under_other_perturbations
-        AUROC less that of the same genes under other perturbations.
-    joint_without
-        AUROC of all baselines taken together.
-    joint, joint_average_precision
-        What the score adds to them, in perturbed genes that the model had not seen.
-    joint_p
-        Of no increment in AUROC, by Student's t, times the number of layers (Bonferroni).
-    joint_weight
-        Mean coefficient of the score: where it is below zero, the score was read backwards.
-    of_the_screen
-        AUROC of how often genes change under the screen's other perturbations: what one can know
-        of a perturbation who knows the rest of the screen. A reference, not a baseline.
-    recall_ceiling
-        Share of the changed genes that are responders at all; no score can find the others.
-    verdict
-        ``adds``, ``nothing found`` or ``too few``: see :func:`summarise_layer`.
-    """
+    """One layer's scores, over perturbed genes; joint: with all baselines taken together."""
 
     layer: str
-    perturbed: int
+    perturbed: int  # genes that were scored
     auroc: Estimate
     average_precision: Estimate
-    spearman: Estimate
-    chance_average_precision: float
-    baselines: dict[str, float]
-    best: str | None
+    spearman: Estimate  # with |log fold change|
+    chance_average_precision: float  # mean share of changed genes
+    baselines: dict[str, float]  # mean AUROC
+    best: str | None  # the baseline with the largest
     best_auroc: float
     best_average_precision: float
-    increment: Estimate
+    increment: Estimate  # score less best baseline, perturbed gene by perturbed gene
     increment_average_precision: Estimate
-    increment_p: float
-    under_other_perturbations: Estimate
-    joint_without: float
-    joint: Estimate
+    increment_p: float  # of no increment in AUROC, by Wilcoxon's signed-rank test
+    under_other_perturbations: Estimate  # AUROC less that of the same genes under others
+    joint_without: float  # AUROC of the baselines
+    joint: Estimate  # what the score adds, in perturbed genes that the model had not seen
     joint_average_precision: Estimate
-    joint_p: float
-    joint_weight: float
+    joint_p: float  # of none in AUROC, by Student's t, times the number of layers (Bonferroni)
+    joint_weight: float  # mean coefficient of the score: below zero, it was read backwards
+    # AUROC of how often genes change under the screen's other perturbations: what one can know of
+    # a perturbation who knows the rest of the screen. A reference, not a baseline.
     of_the_screen: float
-    recall_ceiling: float
-    verdict: str
+    recall_ceiling: float  # share of the changed genes that are responders at all
+    verdict: str  # adds, nothing found or too few: see summarise_layer
 
 
 def orient_baselines(measured: Measured) -> pd.DataFrame:
