@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,23 @@ from typing import Any
 from ranklock.arms import find_arms
 from ranklock.audits.answers import answer
 from ranklock.audits.budget import DEFAULT_BUDGET, Budget, parse_budget
+from ranklock.audits.content import content_of
 from ranklock.audits.experiment import Experiment
+from ranklock.audits.figures import figures_of
 from ranklock.audits.folder import CONTENT, FIGURES, KIND, REPORT, TABLES, Audit, read_audit
 from ranklock.audits.measure import check_kinds, measure
+from ranklock.audits.report import report_of
 from ranklock.audits.sample import Sample
-from ranklock.audits.write import write_audit
+from ranklock.audits.tables import tables_of
+from ranklock.audits.uncertainty import describe_sample
 from ranklock.cells import Cells
 from ranklock.errors import InputError, OptionError
 from ranklock.genes.network import Network
 from ranklock.kinds import KNOCK_OUT
 from ranklock.models import Model
-from ranklock.page.files import check_formats
+from ranklock.page.files import check_formats, write_figures
 from ranklock.run.asked import AUDIT, ESTIMATE, Asked
+from ranklock.run.files import write_whole
 from ranklock.run.run import INNER, Run, as_run
 from ranklock.run.states import States
 from ranklock.run.work import WorkFolder, work_folder
@@ -227,15 +233,27 @@ def _answer(
     sample: Mapping[str, Any],
     drawn: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
-    """Measure, answer and write; by one process at a time."""
+    """Measure, answer and write, each file whole or not at all; by one process at a time."""
     network = "" if options.network is None else options.network.name
+    symbols = run.genes["symbol"].astype(str).to_dict()
+    folder, locks = work.folder, work.locks
     with work.setup_lock():
         measured = measure(run, drawn=drawn, sources=sorted(targets), progress=options.progress)
         answers = answer(
-            measured, targets=targets, network=network,
-            symbols=run.genes["symbol"].astype(str).to_dict(), seed=options.seed,
-        )  # fmt: skip
+            measured, targets=targets, network=network, symbols=symbols, seed=options.seed
+        )
         cells = measured.tasks["cell"].nunique()
         described = {"cells": cells, **sample, "network": network or None}
-        write_audit(work, measured, answers, described, run.manifest, options.formats)
+        (folder / TABLES).mkdir(exist_ok=True)
+        for name, table in tables_of(measured, answers).items():
+            path = folder / TABLES / f"{name}.parquet"
+            write_whole(path, partial(table.to_parquet, index=False), locks / path.name)
+        described = describe_sample(described, measured, answers)
+        content = content_of(answers, described, run.manifest.to_json())
+        work.write_json(folder / CONTENT, content)
+        figures = figures_of(measured, answers)
+        page = report_of(measured, answers, content, run.manifest, figures)
+        write = partial(Path.write_text, data=page, encoding="utf-8")
+        write_whole(folder / REPORT, write, locks / REPORT)
+        write_figures(figures, folder / FIGURES, options.formats)
         work.write_manifest({**(work.manifest or {}), "complete": True})

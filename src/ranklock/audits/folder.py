@@ -75,7 +75,7 @@ class Audit:
         return sorted(path.stem for path in (self.folder / TABLES).glob("*.parquet"))
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of its tables, as :func:`ranklock.audits.write.tables_of` lists them.
+        """One of its tables, as :func:`ranklock.audits.tables.tables_of` lists them.
 
         Raises
         ------
