@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import psutil
@@ -35,6 +36,32 @@ def available_memory(device: str) -> int:
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
     return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
+
+
+class Trimmer:
+    """Gives memory back that the C library keeps of arrays that were freed.
+
+    Batches of many lengths leave its heap in pieces that no later array fits into, so that a
+    process grows with its work though nothing is held. Asking for it back after every batch costs
+    more than it saves; after some growth it is not seen.
+    """
+
+    _GROWTH = 256 << 20
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._resident = self._process.memory_info().rss
+        self._trim: Callable[[int], int] | None = None
+        with suppress(OSError, AttributeError):  # glibc's own, as is the habit
+            self._trim = ctypes.CDLL("libc.so.6").malloc_trim
+
+    def after_batch(self) -> None:
+        """Give back what is kept, where the process has grown."""
+        if self._trim is None:
+            return
+        if self._process.memory_info().rss > self._resident + self._GROWTH:
+            self._trim(0)
+            self._resident = self._process.memory_info().rss
 
 
 def in_batches(

@@ -19,7 +19,7 @@ from ranklock.arms import NOT_RANKED, ModelInput
 from ranklock.engine.batches import tokens_at_once, usual_batch_size
 from ranklock.engine.first_layer import FirstLayer, first_layer, may_share, worth_sharing
 from ranklock.engine.forward import Stretch, pack, run_layers
-from ranklock.engine.memory import in_batches, memory_errors
+from ranklock.engine.memory import Trimmer, in_batches, memory_errors
 from ranklock.engine.moments import Numbers
 from ranklock.engine.readout import Baseline, Measured, ReadStates, Segment, join, measure
 from ranklock.models import Model
@@ -33,6 +33,8 @@ Place = tuple[int, int]  # which group, and which of its tasks
 
 # Where fewer of the rows are read than this part, the last layer computes only those.
 WORTH_TRIMMING = 0.75
+
+_TRIMMER = Trimmer()
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +156,7 @@ def measure_groups(
             for _, of_batch in in_batches(places, size, work, model.device):
                 for index, of_group in of_batch:
                     measured[index].append(of_group)
+                _TRIMMER.after_batch()
             finished = [g for g in baselines if len(groups[g]) == sum(map(len, measured[g]))]
             for index in finished:
                 del baselines[index]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+from ranklock.errors import OutputError
+
+HIDDEN = ".ranklock-"  # begins names of folders on their way
 
 
 def write_whole(path: Path, write: Callable[[Path], object], partial: Path | None = None) -> None:
@@ -32,6 +37,27 @@ def write_whole(path: Path, write: Callable[[Path], object], partial: Path | Non
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written into, or be made in, before any work is done.
+
+    Raises
+    ------
+    OutputError
+        When it is so.
+    """
+    place = folder.resolve()
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    if not existing.is_dir():
+        raise OutputError(f"{existing} is a file; name another folder with --out.")
+    try:
+        with tempfile.TemporaryDirectory(dir=existing, prefix=HIDDEN):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror}; name another folder with --out."
+        ) from error
 
 
 def system_reason(error: OSError | RuntimeError) -> str:

@@ -7,19 +7,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ranklock.errors import OutputError
-from ranklock.run.files import system_reason
+from ranklock.run.files import HIDDEN, check_writable, system_reason
 
 MANIFEST = "manifest.json"
 _FORMAT = "ranklock-results"
-_HIDDEN = ".ranklock-"
 
 
-def check_folder(folder: Path, *, overwrite: bool, beside: Collection[str] = frozenset()) -> None:
+def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that results cannot be written to, before any work is done.
 
     Parameters
@@ -28,8 +27,6 @@ def check_folder(folder: Path, *, overwrite: bool, beside: Collection[str] = fro
         Where the results are to go.
     overwrite
         Whether a run that is there already may be replaced.
-    beside
-        Names of what else may stand in the folder, and is left alone.
 
     Raises
     ------
@@ -37,19 +34,8 @@ def check_folder(folder: Path, *, overwrite: bool, beside: Collection[str] = fro
         When something else is there, or nothing can be written.
     """
     folder = folder.resolve()
-    try:
-        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        names -= set(beside)
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
-        if existing.is_dir():
-            with tempfile.TemporaryDirectory(dir=existing, prefix=_HIDDEN):
-                pass
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror}; name another folder with --out."
-        ) from error
-    if not existing.is_dir():
-        raise OutputError(f"{existing} is a file; name another folder with --out.")
+    check_writable(folder)
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if names and not overwrite:
         raise OutputError(
             f"{folder} exists already; name another folder with --out, or replace the run in it "
@@ -74,7 +60,6 @@ def write_folder(
     writers: Mapping[str, Callable[[Path], object]],
     *,
     overwrite: bool,
-    beside: Collection[str] = frozenset(),
 ) -> None:
     """Write a run's folder, whole or not at all.
 
@@ -88,8 +73,6 @@ def write_folder(
         File name → function that writes that file.
     overwrite
         Whether a run that is there already is replaced; it stays whole until the new one is.
-    beside
-        As of :func:`check_folder`.
 
     Raises
     ------
@@ -102,13 +85,13 @@ def write_folder(
     one step; or inside it where that exists, be it a mount or the folder one stands in, from where
     they move up one by one, the manifest last. Without its manifest a folder is no run.
     """
-    check_folder(folder, overwrite=overwrite, beside=beside)
+    check_folder(folder, overwrite=overwrite)
     folder = folder.resolve()
     partial: Path | None = None
     try:
         within = folder if folder.exists() else folder.parent
         within.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=within, prefix=_HIDDEN))
+        partial = Path(tempfile.mkdtemp(dir=within, prefix=HIDDEN))
         for name, write in writers.items():
             write(partial / name)
         files = {name: file_digest(partial / name) for name in writers}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ranklock.errors import OutputError
-from ranklock.run.files import system_reason
+from ranklock.run.files import HIDDEN, system_reason
 from ranklock.run.manifest import KIND
 from ranklock.run.run import FIGURES, Run
 from ranklock.run.store import LOCKS
@@ -29,7 +29,7 @@ def copy_run(run: Run, folder: Path, *, overwrite: bool) -> Path:
         )
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=place.parent, prefix=".ranklock-"))
+        partial = Path(tempfile.mkdtemp(dir=place.parent, prefix=HIDDEN))
     except OSError as error:
         raise OutputError(f"{place} cannot be written ({system_reason(error)}).") from error
     try:
