@@ -16,17 +16,17 @@ from ranklock.audits.panels import (
     colour,
     dotted,
     interval,
-    labels,
+    knockouts,
     numbers,
     panels,
     points,
-    thinned,
 )
 from ranklock.audits.rankings import places
 from ranklock.audits.step import MEASURED, StepAnswer
 from ranklock.page import Figure, plain
 
 _PART_COLOURS = {"rank": "#d55e00", "gene": "#0072b2", "cell": "#009e73", "rest": "#999999"}
+_LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
 
 
 def figures_of(measured: Measurements, answers: Answers) -> dict[str, Figure]:
@@ -131,7 +131,7 @@ def _regions(step: StepAnswer) -> Figure:
 
     x = "perturbed rank, % of the cell's genes"
     spec = panels(titles, x, "log10", lines, shared=False)
-    spec["layout"]["legend"] = {"orientation": "h", "y": 1.12, "yanchor": "bottom"}
+    spec["layout"]["legend"] = {**_LEGEND, "y": 1.12}
     spec["layout"]["margin"]["t"] = 70
     return Figure(
         "regions",
@@ -147,10 +147,8 @@ def _regions(step: StepAnswer) -> Figure:
 
 def _change_points(measured: Measurements) -> Figure:
     def change_points(arm: str) -> list[dict[str, Any]]:
-        rows = measured.drawn(arm)
-        rows = thinned(rows[rows["change_point"].notna()])
-        hover = "<br>rank %{x}, change point %{y}"
-        return [points(arm, rows["gene_rank"], rows["change_point"], labels(rows), hover)]
+        rows = measured.drawn(arm).dropna(subset="change_point")
+        return [knockouts(arm, rows, "change_point", "<br>rank %{x}, change point %{y}")]
 
     spec = panels(measured.arms, "perturbed rank", "change point", change_points)
     longest = int(measured.table["genes_in_cell"].max())
@@ -189,7 +187,7 @@ def _variance(genes: GenesAnswer) -> Figure | None:
         "barmode": "stack",
         "xaxis": {"title": {"text": "% of the variance between knock-outs"}, "range": [0, 100]},
         "yaxis": {"automargin": True},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+        "legend": {**_LEGEND, "traceorder": "normal"},
     }
     return Figure(
         "variance",
@@ -224,7 +222,7 @@ def _departures(genes: GenesAnswer) -> Figure | None:
     layout = {
         "xaxis": {"title": {"text": "mean rank of the knocked-out gene"}},
         "yaxis": {"title": {"text": "departure of its step, log10"}, "zeroline": True},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        "legend": _LEGEND,
     }
     return Figure(
         "departures",
@@ -237,10 +235,10 @@ def _departures(genes: GenesAnswer) -> Figure | None:
 
 def _against_rank(measured: Measurements) -> Figure:
     def shifts(arm: str) -> list[dict[str, Any]]:
-        rows = thinned(measured.drawn(arm))
+        rows = measured.drawn(arm)
         positive = rows["cosine_distance"].where(rows["cosine_distance"] > 0)
-        hover = ", rank %{x}<br>%{y:.2e}"
-        return [points(arm, rows["gene_rank"], positive, labels(rows), hover)]
+        rows = rows.assign(cosine_distance=positive)
+        return [knockouts(arm, rows, "cosine_distance", ", rank %{x}<br>%{y:.2e}")]
 
     return Figure(
         "against-rank",

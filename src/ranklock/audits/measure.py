@@ -148,7 +148,8 @@ def measure(
     tasks = int(table["task"].max()) + 1
     with show_progress(tasks, "knock-outs measured", shown=progress) as advance:
         for block in run.blocks(kind=KNOCK_OUT.name):
-            logs = {arm: _log(effects, floor) for arm, effects in block.distances.items()}
+            logs = {arm: np.log10(np.maximum(effects.astype(np.float64), floor))
+                    for arm, effects in block.distances.items()}  # fmt: skip
             parts.append(_of_block(block, logs, ids))
             if responses is not None:
                 responses.add(block)
@@ -265,11 +266,6 @@ def _shared_top(first: Array, second: Array) -> float:
     # Of equal ones the first.
     one, two = (np.argsort(-values, kind="stable")[:_TOP] for values in (first, second))
     return float(np.isin(one, two).sum()) if len(first) >= 2 * _TOP else np.nan
-
-
-def _log(effects: npt.NDArray[np.float32], floor: float) -> Array:
-    """log10 of effects; those under the noise floor count as the floor."""
-    return np.asarray(np.log10(np.maximum(effects.astype(np.float64), floor)))
 
 
 def _step(logs: Array, before: int) -> float:

@@ -88,6 +88,13 @@ def points(arm: str, x: Any, y: Any, text: Sequence[str], hover: str) -> Trace:
     }  # fmt: skip
 
 
+def knockouts(arm: str, rows: pd.DataFrame, y: str, hover: str) -> Trace:
+    """A column of an arm's knock-outs against their ranks; evenly taken where there are many."""
+    rows = rows.iloc[:: max(-(-len(rows) // _MOST_POINTS), 1)]
+    text = [f"{plain(g)}, {plain(c)}" for g, c in zip(rows["gene"], rows["cell"], strict=True)]
+    return points(arm, rows["gene_rank"], rows[y], text, hover)
+
+
 def dotted(panel: int, start: tuple[float, float], end: tuple[float, float]) -> dict[str, Any]:
     """A dotted line in a panel; the first coordinate is along x, the second along y."""
     suffix = "" if panel == 1 else str(panel)
@@ -120,17 +127,6 @@ def interval(estimate: Estimate, form: str = ".2f") -> str | None:
     if not np.isfinite(estimate.low):
         return number(estimate.value, form)
     return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
-
-
-def thinned(table: pd.DataFrame) -> pd.DataFrame:
-    """At most so many rows, evenly taken."""
-    step = -(-len(table) // _MOST_POINTS)
-    return table.iloc[:: max(step, 1)]
-
-
-def labels(rows: pd.DataFrame) -> list[str]:
-    """Gene and cell of each knock-out, for the hover."""
-    return [f"{plain(g)}, {plain(c)}" for g, c in zip(rows["gene"], rows["cell"], strict=True)]
 
 
 def numbers(values: Any) -> list[float | None]:
