@@ -110,9 +110,8 @@ def run_tests(
 
         check_folder(out, overwrite=overwrite)
         sections = _tested(
-            source, None if arms is None else o.listed(arms), genes=genes_of(gene, genes),
-            null=genes_of(None, null) or (), singles=singles, donor=donor, min_cells=min_cells,
-            seed=seed,
+            source, None if arms is None else o.listed(arms), genes_of(gene, genes),
+            genes_of(None, null) or (), singles, donor=donor, min_cells=min_cells, seed=seed,
         )  # fmt: skip
         write_tests(out, sections, overwrite=overwrite)
         if as_json:
@@ -126,13 +125,10 @@ def run_tests(
 def _tested(
     source: Path,
     arms: Sequence[str] | None,
-    *,
     genes: list[str] | None,
     null: Sequence[str],
     singles: Path | None,
-    donor: str | None,
-    min_cells: int,
-    seed: int,
+    **options: Any,
 ) -> list[Section]:
     """All tests that a source allows."""
     from ranklock.run.asked import ESTIMATE
@@ -142,7 +138,6 @@ def _tested(
     from ranklock.significance.responders import responders
     from ranklock.significance.shifts import is_table, shifts
 
-    options: dict[str, Any] = {"donor": donor, "min_cells": min_cells, "seed": seed}
     if is_table(source):
         if genes or singles:
             raise OptionError(
@@ -162,8 +157,8 @@ def _tested(
         sections.append(shifts(run, arms, null=null, **options).section())
     if singles is not None:
         alone = as_run(singles)
-        table = combinations(run, alone, min_cells)
-        sections.append(section_of(table, run, alone, min_cells))
+        table = combinations(run, alone, options["min_cells"])
+        sections.append(section_of(table, run, alone, options["min_cells"]))
     if not sections:
         raise InputError(f"{source} holds nothing that can be tested.")
     return sections

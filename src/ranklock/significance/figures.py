@@ -1,4 +1,4 @@
-"""Figures of responders: volcano, network, and whether p-values are what they say."""
+"""Figures of tests: volcano, network, whether p-values are what they say, shifts by rank."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from ranklock.arms import Role, role_of
 from ranklock.page.style import ARM_COLOURS, STYLE
+from ranklock.significance.shift_tables import UNSIGNED
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 MOST_EDGES = 40
 _OF_ONE_GENE = 4  # edges of one perturbation that are drawn
-_LABELLED = 12
+_LABELLED, _LABELLED_SHIFTS = 12, 8
 _GREY = "#9a9a9a"
 _PANEL = (3.0, 3.0)  # inches
 
-Tests = Mapping[str, tuple[str, ...]]  # label → kind and arm
+Array = npt.NDArray[Any]
+Tests = Mapping[str, tuple[str, ...]]  # label → kind and arm (and quantity)
 
 
 def volcano_figure(table: pd.DataFrame, tests: Tests) -> Figure:
@@ -37,24 +39,17 @@ def volcano_figure(table: pd.DataFrame, tests: Tests) -> Figure:
         axes = figure.subplots(1, len(tests), sharex=True, sharey=True, squeeze=False)[0]
         for axis, (label, (kind, arm)) in zip(axes, tests.items(), strict=True):
             rows = table[(table["kind"] == kind) & (table["arm"] == arm) & table["p"].notna()]
-            _volcano(axis, rows, label, ARM_COLOURS.get(arm, "#333333"))
+            _volcano(axis, rows, label, arm)
         axes[0].set_ylabel("-log10 p")
         figure.supxlabel("specific effect (log10 of effect over expected effect)", fontsize=9)
     return figure
 
 
-def _volcano(axis: Axes, rows: pd.DataFrame, label: str, colour: str) -> None:
+def _volcano(axis: Axes, rows: pd.DataFrame, label: str, arm: str) -> None:
     significant = (rows["q"] <= FALSE_DISCOVERIES).to_numpy()
     heights = _heights(rows["p"])
     specific = rows["specific"].to_numpy()
-    axis.scatter(
-        specific[~significant], heights[~significant], s=3, color=_GREY, alpha=0.35, linewidths=0,
-        rasterized=True,
-    )  # fmt: skip
-    axis.scatter(
-        specific[significant], heights[significant], s=7, color=colour, linewidths=0,
-        rasterized=True,
-    )  # fmt: skip
+    _points(axis, specific, heights, significant, arm, sizes=(3, 7), alpha=0.35, rasterized=True)
     axis.axvline(0, color="#cccccc", linewidth=0.8, zorder=0)
     axis.set_title(f"{label}: {int(significant.sum()):,} of {len(rows):,} at FDR 5%", loc="left")
     # The surest pair of each perturbation, so that one gene with many does not fill the panel.
@@ -74,7 +69,18 @@ def _volcano(axis: Axes, rows: pd.DataFrame, label: str, colour: str) -> None:
     axis.margins(x=0.25)
 
 
-def _heights(p: pd.Series) -> npt.NDArray[np.float64]:
+def _points(
+    axis: Axes, x: Array, y: Array, significant: Array, arm: str, *,
+    sizes: tuple[float, float], alpha: float, **options: Any,
+) -> None:  # fmt: skip
+    """Points, those that are significant in the colour of the arm."""
+    grey: dict[str, Any] = {"color": _GREY, "alpha": alpha}
+    colours = grey, {"color": ARM_COLOURS.get(arm, "#333333")}
+    for rows, size, colour in zip((~significant, significant), sizes, colours, strict=True):
+        axis.scatter(x[rows], y[rows], s=size, linewidths=0, **colour, **options)
+
+
+def _heights(p: pd.Series) -> Array:
     smallest = np.nextafter(0, 1)
     return np.asarray(-np.log10(np.maximum(p.to_numpy(np.float64), smallest)))
 
@@ -102,7 +108,7 @@ def network_figure(findings: pd.DataFrame, arm: str) -> Figure:
         graph = nx.DiGraph()
         for row in shown.itertuples(index=False):
             graph.add_edge(str(row.gene), str(row.responder), specific=float(row.specific))
-        places = _layout(graph.to_undirected())
+        places = places_of(graph.to_undirected())
         sources = {str(gene) for gene in shown["gene"]}
         colour = ARM_COLOURS.get(arm, "#333333")
         widths = np.array([edge["specific"] for _, _, edge in graph.edges(data=True)])
@@ -120,11 +126,11 @@ def network_figure(findings: pd.DataFrame, arm: str) -> Figure:
     return figure
 
 
-def _layout(graph: Any) -> dict[str, npt.NDArray[np.float64]]:
+def places_of(graph: Any) -> dict[str, Array]:
     """Places of genes: connected parts side by side, the largest first."""
     import networkx as nx
 
-    places: dict[str, npt.NDArray[np.float64]] = {}
+    places: dict[str, Array] = {}
     parts = sorted(nx.connected_components(graph), key=lambda part: (-len(part), min(part)))
     left, bottom, height = 0.0, 0.0, 0.0
     width = 1.4 * float(np.sqrt(graph.number_of_nodes()))
@@ -175,3 +181,58 @@ def _histogram(axis: Axes, rows: pd.DataFrame, arm: str) -> None:
             rows["bin"], heights, width=width, align="edge", label=label, linewidth=0.8, **options
         )
     axis.axhline(1.0, color="#222222", linewidth=0.8, linestyle=":")
+
+
+def shifts_figure(table: pd.DataFrame, tests: Tests, quantity: str) -> Figure:
+    """Shift against rank, a column a kind and arm: above as measured, below what is specific.
+
+    ``quantity`` is drawn under every kind and arm that has it; ``tests`` as of ``Shifts.tests``.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    shown = {label: test for label, test in tests.items() if test[2] == quantity}
+    log = quantity in UNSIGNED
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(max(3.0 * len(shown) + 0.6, 4.2), 5.0), layout="constrained")
+        axes = figure.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False)
+        for column, (label, test) in zip(axes.T, shown.items(), strict=True):
+            rows = table[(table[["kind", "arm", "quantity"]] == list(test)).all(axis=1)]
+            _panel(column, rows, label.removesuffix(f", {quantity}"), test[1])
+            if not log:
+                column[0].axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+            elif (rows["shift"] > 0).any():
+                column[0].set_yscale("log")
+        axes[0, 0].set_ylabel(f"{quantity}{' (cosine distance)' if log else ''}")
+        axes[1, 0].set_ylabel(f"beyond rank-matched{' (log10)' if log else ''}")
+        figure.supxlabel("mean rank of the perturbed gene", fontsize=9)
+    return figure
+
+
+def _panel(axes: tuple[Axes, Axes], rows: pd.DataFrame, label: str, arm: str) -> None:
+    significant = (rows["q"] <= FALSE_DISCOVERIES).to_numpy()
+    x = rows["gene_rank"].to_numpy()
+    for axis, name in zip(axes, ("shift", "specific"), strict=True):
+        y = rows[name].to_numpy()
+        _points(axis, x, y, significant, arm, sizes=(5, 9), alpha=0.5)
+    axes[1].axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+    tested = int(rows["q"].notna().sum())
+    axes[0].set_title(f"{label}: {int(significant.sum()):,} of {tested:,} at FDR 5%", loc="left")
+    for row in _apart(rows[significant]).itertuples(index=False):
+        axes[1].annotate(
+            row.gene, (row.gene_rank, row.specific), fontsize=6, xytext=(3, 2),
+            textcoords="offset points",
+        )  # fmt: skip
+
+
+def _apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """The first rows whose names would not stand on one another's."""
+    kept: list[int] = []
+    places = rows[["gene_rank", "specific"]].to_numpy()
+    size = np.ptp(places, axis=0) * (0.22, 0.07) if len(places) else np.zeros(2)
+    for index, place in enumerate(places):
+        if all((np.abs(place - places[label]) > size).any() for label in kept):
+            kept.append(index)
+        if len(kept) == _LABELLED_SHIFTS:
+            break
+    return rows.iloc[kept]

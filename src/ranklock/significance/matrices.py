@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +12,18 @@ import pandas as pd
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from ranklock.significance.responders import Responders
+
 _LAYERS = ("specific", "standard_error", "t", "p", "q", "n_cells", "effect", "under_noise_floor")
 
 
-def anndata_of(
-    table: pd.DataFrame,
-    genes: pd.DataFrame,
-    arms: Sequence[str],
-    first_arm: str,
-    manifest: Mapping[str, Any],
-) -> AnnData:
+def anndata_of(responders: Responders) -> AnnData:
     """Pairs as AnnData; obs are named by Ensembl IDs, and by their kind where there are several."""
     from anndata import AnnData
 
-    table, genes = (part.astype({"kind": str, "gene_id": str}) for part in (table, genes))
+    table, genes = (
+        part.astype({"kind": str, "gene_id": str}) for part in (responders.table, responders.genes)
+    )
     several = genes["kind"].nunique() > 1
     for part in (table, genes):
         part["perturbation"] = part["gene_id"] + (" " + part["kind"] if several else "")
@@ -35,7 +32,7 @@ def anndata_of(
         for name in ("perturbation", "responder_id")
     )
     layers: dict[str, npt.NDArray[np.float32]] = {}
-    for arm in arms:
+    for arm in responders.arms:
         part = table[table["arm"] == arm]
         entries = (
             rows.get_indexer(part["perturbation"]),
@@ -46,13 +43,13 @@ def anndata_of(
             layer[entries] = part[name]
             layers[f"{arm}_{name}"] = layer
     return AnnData(
-        X=np.nan_to_num(layers[f"{first_arm}_t"]),
+        X=np.nan_to_num(layers[f"{responders.first_arm}_t"]),
         obs=_by_arm(genes, "perturbation", "potency", rows, ["gene", "gene_id", "kind"]),
         var=_by_arm(genes, "gene_id", "responsiveness", columns, ["gene"]).rename(
             columns={"gene": "symbol"}
         ),
         layers=layers,
-        uns={"manifest": json.dumps(manifest), "X": f"t under {first_arm}"},
+        uns={"manifest": json.dumps(responders.manifest), "X": f"t under {responders.first_arm}"},
     )
 
 

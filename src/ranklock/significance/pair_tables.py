@@ -38,28 +38,25 @@ def _pair_table(pairs: Pairs, run: Run, min_cells: int) -> pd.DataFrame:
     genes = run.perturbations.loc[pairs.perturbations[row]]
     readers = run.genes.loc[pairs.responders[column]]
 
-    def kept_of(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.asarray(matrix.ravel()[kept])
-
+    tested = pairs.tested
+    matrices: dict[str, npt.NDArray[Any]] = {
+        "specific": pairs.specific, "standard_error": tested.standard_error, "t": tested.t,
+        "p": tested.p, "q": tested.q, "effect": pairs.log_effect, "n_cells": pairs.n_cells,
+        "n_replicates": pairs.n_replicates,
+    }  # fmt: skip
     table = pd.DataFrame(
         {
             "gene": genes["gene"].astype(str).to_numpy(),
             "responder": readers["symbol"].astype(str).to_numpy(),
-            "specific": kept_of(pairs.specific),
-            "standard_error": kept_of(pairs.tested.standard_error),
-            "t": kept_of(pairs.tested.t),
-            "p": kept_of(pairs.tested.p),
-            "q": kept_of(pairs.tested.q),
-            "effect": 10 ** kept_of(pairs.log_effect),
-            "n_cells": kept_of(pairs.n_cells),
-            "n_replicates": kept_of(pairs.n_replicates),
+            **{name: matrix.ravel()[kept] for name, matrix in matrices.items()},
             "gene_rank": pairs.gene_rank[row],
             "responder_rank": pairs.responder_rank[column],
-            "under_noise_floor": kept_of(pairs.under_floor),
+            "under_noise_floor": pairs.under_floor.ravel()[kept],
             "gene_id": genes["gene_id"].astype(str).to_numpy(),
             "responder_id": readers["gene_id"].astype(str).to_numpy(),
         }
     )
+    table["effect"] = 10 ** table["effect"]
     return table.sort_values(["p", "gene_id", "responder_id"], kind="stable", ignore_index=True)
 
 

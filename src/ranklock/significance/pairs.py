@@ -37,21 +37,16 @@ class Pairs:
         Numbers of the one and tokens of the other, ascending.
     n_cells, n_replicates
         In which both genes were, and a specific effect could be told.
-    log_effect
-        Mean log10 cosine distance over cells.
+    log_effect, under_floor
+        Mean log10 cosine distance over cells; share of them that are under the noise floor.
     specific
         Mean specific effect over replicates, log10.
-    tested
+    tested, swapped
         Tests of the standardised specific effects, each array of shape (perturbations ×
-        responders,). The standard error is of ``specific``.
-    under_floor
-        Share of the cells in which the effect is under the noise floor.
-    swapped
-        p-values of the same pairs where each perturbation was swapped for a rank-matched one.
-    potency, responsiveness
-        Means over cells, log10, shape (perturbations,) and (responders,).
-    gene_rank, responder_rank
-        Mean ranks over cells.
+        responders,), with the standard error of ``specific``; and p-values of the same pairs where
+        each perturbation was swapped for a rank-matched one.
+    potency, responsiveness, gene_rank, responder_rank
+        Means over cells, log10 or ranks, shape (perturbations,) and (responders,).
     cells, replicates
         How many there were.
     perturbations_in_cell

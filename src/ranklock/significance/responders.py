@@ -105,7 +105,7 @@ class Responders(Results):
         cells. X is t under :attr:`first_arm`, with 0 where nothing was tested: tools that read a
         matrix of statistics, like decoupler, want no gaps.
         """
-        return anndata_of(self.table, self.genes, self.arms, self.first_arm, self.manifest)
+        return anndata_of(self)
 
     def volcano(self) -> Figure:
         """Specific effect against significance, a panel a kind and arm, as a matplotlib figure."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ranklock.errors import InputError
-from ranklock.significance.replicates import as_names
+from ranklock.significance.replicates import as_names, without_donor
 from ranklock.significance.shift_tables import (
     CELL_SHIFT,
     COLUMNS,
@@ -213,12 +213,9 @@ def _with_replicates(
     shifts: pd.DataFrame, donor: str | None, path: Path, statements: list[str]
 ) -> pd.DataFrame:
     """Rows whose donor is known."""
-    unknown = shifts["replicate"].isna()
-    if unknown.all():
+    known = shifts.dropna(subset="replicate").reset_index(drop=True)
+    if known.empty:
         raise InputError(f"No row of {path} has a {donor}; name another column.")
-    if unknown.any():
-        cells = shifts.loc[unknown, "cell"].nunique()
-        statements.append(
-            f"{cells:,} of {shifts['cell'].nunique():,} cells have no {donor} and are left out."
-        )
-    return shifts[~unknown].reset_index(drop=True)
+    cells = known["cell"].drop_duplicates()
+    statements += without_donor(shifts["cell"].nunique(), cells, donor)
+    return known

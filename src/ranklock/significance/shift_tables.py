@@ -65,7 +65,8 @@ def shifts_of_run(
         rows = table[(table["kind"] == kind) & (table["arm"] == arm)]
         if rows.empty:
             continue
-        under = _under_floor(rows)
+        # None are known to be under the noise floor where the cell's embedding was not read.
+        under = np.asarray(rows.get(fields.UNDER_NOISE_FLOOR.name, [False] * len(rows)), bool)
         common = rows[["cell", "gene", "gene_id"]].astype(str)
         common["replicate"] = replicates[common["cell"]].to_numpy()
         common["gene_rank"] = rows["gene_rank"].astype(int)
@@ -81,13 +82,6 @@ def shifts_of_run(
     if not parts:
         raise InputError(f"{run.folder} holds no shift of a gene that its cell has.")
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)], statements
-
-
-def _under_floor(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which cells hardly moved; none are known to where their embedding was not read."""
-    if fields.UNDER_NOISE_FLOOR.name not in rows:
-        return np.zeros(len(rows), bool)
-    return np.asarray(rows[fields.UNDER_NOISE_FLOOR.name], bool)
 
 
 def _quantities(rows: pd.DataFrame, run: Run) -> Iterator[tuple[str, pd.Series, float]]:

@@ -109,8 +109,7 @@ def with_specific(table: pd.DataFrame, min_cells: int, seed: int) -> pd.DataFram
     Twice: what stands out in a first pass is taken off where it serves as a control in the second,
     so that a gene beside one of large effect is not found to have a small one.
     """
-    tested, _ = shifts_tested([_compared(table, {}, seed)], min_cells)
-    return _compared(table, _standing_out(tested), seed)
+    return _compared(table, _standing_out([table], min_cells, seed), seed)
 
 
 def specific_tested(
@@ -120,13 +119,13 @@ def specific_tested(
 
     ``tables`` gives the shifts of whole cells, table by table, every time that it is called.
     """
-    tested, _ = shifts_tested((_compared(table, {}, seed) for table in tables()), min_cells)
-    known = _standing_out(tested)
+    known = _standing_out(tables(), min_cells, seed)
     return shifts_tested((_compared(table, known, seed) for table in tables()), min_cells)
 
 
-def _standing_out(tested: pd.DataFrame) -> Mapping[str, float]:
-    """Specific shift of each gene that is significant."""
+def _standing_out(tables: Iterable[pd.DataFrame], min_cells: int, seed: int) -> Mapping[str, float]:
+    """Specific shift of each gene that a first pass finds significant."""
+    tested, _ = shifts_tested((_compared(table, {}, seed) for table in tables), min_cells)
     rows = tested[tested["q"] <= FALSE_DISCOVERIES]
     return dict(zip(rows["gene_id"], rows["specific"], strict=True))
 
@@ -167,8 +166,7 @@ def shifts_tested(
     swapped for rank-matched ones.
     """
     names = ["specific", "standardised", "swapped", *(["beyond_null"] if null else [])]
-    plain, tested = GroupedMoments(), GroupedMoments()
-    by_donor = GroupedMoments()
+    plain, tested, by_donor = GroupedMoments(), GroupedMoments(), GroupedMoments()
     genes: dict[str, str] = {}
     for table in tables:
         ids = table["gene_id"].astype(str)

@@ -16,10 +16,10 @@ from ranklock.run.asked import ESTIMATE
 from ranklock.run.run import Run, as_run
 from ranklock.significance.asked import check_asked, labelled, unfinished
 from ranklock.significance.calibration import calibration_of
+from ranklock.significance.figures import shifts_figure
 from ranklock.significance.mixture import DECISIVE, two_components
 from ranklock.significance.replicates import replicates_of, without_donor
 from ranklock.significance.results import Results, is_finding
-from ranklock.significance.shift_figure import shifts_figure
 from ranklock.significance.shift_files import SUFFIXES, shifts_of_file
 from ranklock.significance.shift_tables import GOAL, shifts_of_run
 from ranklock.significance.shift_tests import shifts_tested, with_specific
