@@ -167,29 +167,25 @@ def _tone_of_correlation(rho: Estimate) -> str:
 
 def on_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Saying:
     """Question 4."""
-    tones = {"cured": "good", "unbiased": "good", "cures differ": "mixed", "not cured": "bad"}
-    begin = {
-        "cured": "Yes. ",
-        "cures differ": "Yes, each in its own way. ",
-        "not cured": "No. ",
-        "unbiased": "There is nothing to cure. ",
+    outcomes = {
+        "cured": ("Yes. ", "good"),
+        "cures differ": ("Yes, each in its own way. ", "mixed"),
+        "not cured": ("No. ", "bad"),
+        "unbiased": ("There is nothing to cure. ", "good"),
     }
+    begin, tone = outcomes.get(arms.outcome, ("", "unknown"))
     number, measured = "", ""
-    cures = [
-        arm
-        for arm in edit_arms(tuple(arms.arms))
-        if step is not None and np.isfinite(step.arms[arm].superiority.value)
-    ]
-    if step is not None and cures:
+    steps = {} if step is None else {arm: step.arms[arm] for arm in edit_arms(tuple(arms.arms))}
+    steps = {arm: of_arm for arm, of_arm in steps.items() if np.isfinite(of_arm.superiority.value)}
+    if steps:
         parts = [
-            f"{shown(step.arms[arm].superiority)} under {arm}, with a jump of "
-            f"{_factor(step.arms[arm].jump.value)} at the rank"
-            for arm in cures
+            f"{shown(of_arm.superiority)} under {arm}, with a jump of "
+            f"{_factor(of_arm.jump.value)} at the rank"
+            for arm, of_arm in steps.items()
         ]
         measured = f"The probability of moving further below the gene is {'; '.join(parts)}. "
-        number = f"P = {step.arms[cures[0]].superiority.value:.2f}"
-    text = f"{begin.get(arms.outcome, '')}{measured}{arms.recommendation}"
-    return text, number, tones.get(arms.outcome, "unknown")
+        number = f"P = {next(iter(steps.values())).superiority.value:.2f}"
+    return f"{begin}{measured}{arms.recommendation}", number, tone
 
 
 def on_links(links: LinksAnswer | None, *, given: bool) -> Saying:
@@ -202,34 +198,28 @@ def on_links(links: LinksAnswer | None, *, given: bool) -> Saying:
             "target, or collectri"
         )  # fmt: skip
         return f"Not answered: {why}.", "", "unknown"
-    name = edit_arm(_arms_of(links)) or next(iter(links.scores))
+    arms = [score for score in links.scores if score not in BASELINES]
+    name, whole = edit_arm(arms) or arms[0], whole_arm(arms)
     score = links.scores[name]
     baselines = {s: links.scores[s].auroc.value for s in BASELINES if s in links.scores}
-    whole = whole_arm(_arms_of(links))
     beside = {
         "under other knock-outs": score.under_others,
         **({whole: links.scores[whole].auroc.value} if whole else {}),
         **baselines,
     }
-    better = score.auroc.value > max(baselines.values(), default=0.5)
-    of_this_gene = (
-        score.p_under_others <= FALSE_DISCOVERIES and score.auroc.value > score.under_others
-    )
-    begin, tone = "Yes", "good"
+    auroc, tone = score.auroc.value, "mixed"
     if score.p > FALSE_DISCOVERIES:
-        begin, tone = "Not detectably", "mixed"
-    elif not of_this_gene:
-        begin, tone = "More than by chance, but no more than when other genes are removed", "mixed"
-    elif not better:
-        begin, tone = "More than by chance, but no more than what needs no model says", "mixed"
+        begin = "Not detectably"
+    elif not (score.p_under_others <= FALSE_DISCOVERIES and auroc > score.under_others):
+        begin = "More than by chance, but no more than when other genes are removed"
+    elif not auroc > max(baselines.values(), default=0.5):
+        begin = "More than by chance, but no more than what needs no model says"
+    else:
+        begin, tone = "Yes", "good"
     numbers = ", ".join(f"{what} {value:.2f}" for what, value in beside.items())
     sentence = (
         f"{begin}: over {links.regulators} regulators of {links.network}, effects under {name} "
         f"rank known targets with AUROC {shown(score.auroc)}; targets at like ranks "
         f"{score.null_auroc:.2f}, p = {score.p:.2g}. Beside it: {numbers}."
     )
-    return sentence, f"AUROC {score.auroc.value:.2f}", tone
-
-
-def _arms_of(links: LinksAnswer) -> list[str]:
-    return [score for score in links.scores if score not in BASELINES]
+    return sentence, f"AUROC {auroc:.2f}", tone
