@@ -167,11 +167,7 @@ def _without_the_first(encoder: Encoder, cell: ModelInput, question: Question, d
 
 
 def _effects(
-    encoder: Encoder,
-    cell: ModelInput,
-    question: Question,
-    depth: int,
-    genes: npt.NDArray[np.int_],
+    encoder: Encoder, cell: ModelInput, question: Question, depth: int, genes: npt.NDArray[np.int_]
 ) -> CellEstimates:
     tokens = cell.tokens[genes]
     responds = np.ones(len(genes), bool)

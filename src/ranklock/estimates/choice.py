@@ -95,10 +95,7 @@ def order_of_cells(names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
 
 
 def choose_pairs(
-    tables: Iterable[pd.DataFrame],
-    genes: npt.ArrayLike,
-    order: npt.NDArray[np.uint64],
-    most: int,
+    tables: Iterable[pd.DataFrame], genes: npt.ArrayLike, order: npt.NDArray[np.uint64], most: int
 ) -> pd.DataFrame:
     """In which cells the chosen genes are knocked out.
 

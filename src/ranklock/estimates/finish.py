@@ -8,13 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ranklock.estimates.choice import (
-    RANDOM,
-    choose_genes,
-    choose_pairs,
-    gene_means,
-    order_of_cells,
-)
+from ranklock.estimates.choice import RANDOM, choose_genes, choose_pairs, gene_means, order_of_cells
 from ranklock.estimates.exact import measure_pairs
 from ranklock.estimates.genes import as_large, judge_cells, mended, missed
 from ranklock.estimates.manifest import Calibration, Missed

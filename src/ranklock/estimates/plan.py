@@ -32,7 +32,7 @@ from ranklock.run.fields import CELL, GENES, LOGITS
 from ranklock.run.plan import Plan, check_fit, make_plan, shown_genes
 from ranklock.run.state_cells import StateMembers, state_members
 from ranklock.run.states import StateEmbeddings, States, embed_states
-from ranklock.significance.replicates import as_names
+from ranklock.significance.replicates import as_names, replicates_of
 
 _GENES_IN_PART = 1 << 15  # what is held at once
 _FLOP_IN_PART = 2e13  # what a kill can cost: on a CPU some minutes, unless a cell takes more
@@ -250,7 +250,7 @@ def plan_estimates(
     question = Question(head=head, label=label, probes=asked.probes, responders=tokens, seed=seed)
     members = None if goal is None else state_members(goal, cells)
     rows = _estimable(cells, model, question, members)
-    _check_donors(measuring.donor, cells, rows)
+    replicates_of(cells.obs.iloc[list(rows)], measuring.donor, cells.source)  # or it refuses
     plan = EstimatesPlan(cells, model, asked, question, depth, rows, goal)
     plan.check_memory()
     if goal is None:
@@ -277,20 +277,6 @@ def _responders(
         warnings.warn(f"{sentence} They are left out.", RanklockWarning, stacklevel=5)
     tokens = np.array(resolved.tokens, np.int32)
     return tokens, tuple(name.name for name in resolved.unusable)
-
-
-def _check_donors(donor: str | None, cells: Cells, rows: Sequence[int]) -> None:
-    """Refuse a column that names no donors."""
-    if donor is None:
-        return
-    if donor not in cells.obs:
-        columns = ", ".join(map(str, cells.obs.columns)) or "none"
-        raise InputError(
-            f"{cells.source} has no column {donor!r} in obs (it has {columns}); name the one that "
-            "holds donors or samples."
-        )
-    if as_names(cells.obs[donor].iloc[list(rows)]).isna().all():
-        raise InputError(f"No cell of {cells.source} has a {donor}; name another column.")
 
 
 def _estimable(

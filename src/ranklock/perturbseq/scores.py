@@ -148,8 +148,7 @@ def scores_of_anndata(
         )
     if not genes or not responders:
         raise InputError(f"{name} holds no perturbation of one gene, or no responder.")
-    row_of = {gene: row for row, gene in enumerate(genes)}
-    rows = np.array([row_of.get(gene, -1) for gene in gene_ids])
+    rows = pd.Index(genes).get_indexer(gene_ids)
     means = {
         layer: _averaged(adata.X if layer == "X" else adata.layers[layer], rows, len(genes), name)
         for layer in chosen
@@ -216,12 +215,8 @@ def _averaged(layer: Any, rows: npt.NDArray[np.int_], number: int, name: str) ->
     dense = layer.toarray() if hasattr(layer, "toarray") else np.asarray(layer)
     if dense.dtype.kind not in "iuf":
         raise OptionError(f"{name}: a layer of {dense.dtype} holds no scores; name another.")
-    values = dense.astype(np.float64)
+    values = np.where(np.isfinite(dense), dense.astype(np.float64), np.nan)
     if len(rows) == number and (rows == np.arange(number)).all():
-        return np.where(np.isfinite(values), values, np.nan)
-    finite = np.isfinite(values)
-    sums, counts = np.zeros((2, number, values.shape[1]))
-    single = rows >= 0
-    np.add.at(sums, rows[single], np.where(finite, values, 0.0)[single])
-    np.add.at(counts, rows[single], finite[single])
-    return np.asarray(np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0))
+        return values
+    means = pd.DataFrame(values).groupby(rows).mean()
+    return np.asarray(means.reindex(range(number)), dtype=np.float64)

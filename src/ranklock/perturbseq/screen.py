@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ranklock.genes.names import without_version
 from ranklock.perturbseq.labels import Labels
 
 Floats = npt.NDArray[np.float32]
@@ -27,11 +27,11 @@ class GeneNames:
 
     def find(self, name: str) -> str | None:
         """The run's name of a gene, None where it does not know it."""
-        return self._of.get(name) or self._of.get(_without_version(name))
+        return self._of.get(name) or self._of.get(without_version(name))
 
     def call(self, name: str) -> str:
         """The run's name of a gene, or its own name without a version."""
-        return self.find(name) or _without_version(name)
+        return self.find(name) or without_version(name)
 
     def symbol(self, gene: str) -> str:
         """Name of a gene for people."""
@@ -133,7 +133,3 @@ def names_as_text(names: Iterable[Any]) -> list[str]:
         column = column.astype("Int64")
     text: list[str] = column.astype(object).where(~missing, "").astype(str).str.strip().tolist()
     return text
-
-
-def _without_version(name: str) -> str:
-    return re.sub(r"^(ENS\w+)\.\d+$", r"\1", name)
