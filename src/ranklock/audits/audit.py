@@ -14,6 +14,7 @@ from ranklock.audits.answers import answer
 from ranklock.audits.budget import DEFAULT_BUDGET, Budget, parse_budget
 from ranklock.audits.content import content_of
 from ranklock.audits.experiment import Experiment
+from ranklock.audits.figure_files import check_formats, write_figures
 from ranklock.audits.figures import figures_of
 from ranklock.audits.folder import CONTENT, FIGURES, KIND, REPORT, TABLES, Audit, read_audit
 from ranklock.audits.measure import check_kinds, measure
@@ -26,7 +27,6 @@ from ranklock.errors import InputError, OptionError
 from ranklock.genes.network import Network
 from ranklock.kinds import KNOCK_OUT
 from ranklock.models import Model
-from ranklock.page.files import check_formats, write_figures
 from ranklock.run.asked import AUDIT, ESTIMATE, Asked
 from ranklock.run.files import write_whole
 from ranklock.run.run import INNER, Run, as_run

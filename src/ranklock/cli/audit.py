@@ -108,10 +108,10 @@ def audit(
         use_threads(threads)
         from ranklock import audit as audit_source
         from ranklock.arms import find_arms
+        from ranklock.audits.figure_files import check_formats
         from ranklock.audits.folder import describe_audit
         from ranklock.genes.network import read_network
         from ranklock.kinds import KNOCK_OUT
-        from ranklock.page.files import check_formats
 
         formats = check_formats(o.listed(figures or ""))
         parse_budget(budget)

@@ -16,7 +16,6 @@ from ranklock.arms import arms_of, decomposed_arm, whole_arm
 from ranklock.effects import median
 from ranklock.kinds import Kind, find_kind
 from ranklock.page.style import ARM_COLOURS, STYLE
-from ranklock.run.fields import TOGETHER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +44,7 @@ class _Perturbation:
         if not self.kind.moves:
             return ()
         first, genes = int(self.rows["to_rank"].iloc[0]), str(self.rows["gene_id"].iloc[0])
-        return tuple(range(first, first + len(genes.split(TOGETHER))))
+        return tuple(range(first, first + len(genes.split("+"))))
 
     @cached_property
     def arms(self) -> dict[str, pd.DataFrame]:
