@@ -241,6 +241,7 @@ def test_inserted_genes_have_no_rank_to_be_compared_at(cells, model):
     assert (tested.table["gene_rank"] >= 0).all()
 
 
+@pytest.mark.slow  # tests/significance/test_pairs.py states it of simulated cells
 def test_p_values_are_uniform_on_real_cells_under_both_nulls():
     """The demo's monocytes: knock-outs swapped for rank-matched ones, and the shift placebo."""
     cells = ranklock.read_cells(ranklock.demo.cells_file(), ranklock.demo.vocabulary_file())

@@ -24,10 +24,8 @@ class CellEffects:
 
     Attributes
     ----------
-    replicate
-        What the cell is a replicate of: itself, or its donor.
-    genes
-        Genes in the cell.
+    replicate, genes
+        What the cell is a replicate of, itself or its donor; how many genes it has.
     perturbations, gene_ranks
         Number of each perturbation, and the rank of its gene, highest rank first, shape
         (perturbations,).

@@ -245,7 +245,8 @@ def _reported(run: Run, genes: Sequence[str] | None) -> npt.NDArray[np.int64]:
     if genes is None and not run.manifest.asked.controls:
         return np.asarray(perturbations.index, np.int64)
     names = run.manifest.asked.genes if genes is None else genes
-    tokens = _tokens(run)
+    columns = run.genes["symbol"], run.genes["gene_id"], run.genes.index.to_series()
+    tokens = {_spelt(str(name)): int(token) for token, name in pd.concat(columns).items()}
     sets = {
         name: tuple(tokens.get(_spelt(gene)) for gene in name.split(TOGETHER)) for name in names
     }
@@ -256,13 +257,6 @@ def _reported(run: Run, genes: Sequence[str] | None) -> npt.NDArray[np.int64]:
     wanted = set(sets.values())
     reported = perturbations.index[[of_set in wanted for of_set in perturbed]]
     return np.asarray(reported, np.int64)
-
-
-def _tokens(run: Run) -> dict[str, int]:
-    """How a gene may be spelt → its token: symbol and Ensembl ID in any case, and the token."""
-    genes = run.genes
-    named = pd.concat([genes["symbol"], genes["gene_id"], genes.index.to_series()])
-    return {_spelt(str(name)): int(token) for token, name in named.items()}
 
 
 def _spelt(name: str) -> str:

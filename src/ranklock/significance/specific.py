@@ -43,10 +43,8 @@ class Specific:
         The same in units of its controls' spread, between -5 and 5.
     controls
         How many rank-matched controls an entry has.
-    potency
-        Of each perturbation, relative to the cell's others, log10, shape (perturbations,).
-    responsiveness
-        Of each responder, relative to the cell's others, log10, shape (responders,).
+    potency, responsiveness
+        Of each perturbation and responder, relative to the cell's others, log10.
     """
 
     specific: Array

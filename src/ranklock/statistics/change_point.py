@@ -29,10 +29,9 @@ class Contrast:
         after it, less the line through those before it, half-way between the two sides.
     change_point
         Number of responders before the place where effects jump most, in standard errors, found
-        without the rank.
+        without the rank; NaN also where all effects are the same.
 
-    All are NaN with fewer than ``LEAST`` responders on a side; the change point also where all
-    effects are the same.
+    All are NaN with fewer than ``LEAST`` responders on a side.
     """
 
     superiority: Array

@@ -60,8 +60,6 @@ def recall_of_largest(
     learned, learned_exact
         What errors are learned from: genes that were measured because their approximation was
         large, or at random, and for no other reason; shape (learned,).
-    seed
-        Of the draws.
 
     Notes
     -----

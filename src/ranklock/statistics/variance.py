@@ -58,10 +58,10 @@ def variance_shares(
     """
     y = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(y)
-    x = np.asarray(ranks, dtype=np.float64)[finite]
-    g = np.unique(np.asarray(genes)[finite], return_inverse=True)[1]
-    c = np.unique(np.asarray(cells)[finite], return_inverse=True)[1]
-    y = y[finite]
+    x, y = np.asarray(ranks, dtype=np.float64)[finite], y[finite]
+    g, c = (
+        np.unique(np.asarray(labels)[finite], return_inverse=True)[1] for labels in (genes, cells)
+    )
     n_cells = int(c.max(initial=-1)) + 1
     n_genes = int(g.max(initial=-1)) + 1
     repeats = len(y) - n_genes
@@ -72,10 +72,7 @@ def variance_shares(
     if n_cells < 2 or repeats < _FEWEST_REPEATS:
         rank = _of_rank(y, x, rank_smooth(y, x)) / float(np.var(y))
         return VarianceShares(
-            {
-                **dict.fromkeys(PARTS, unknown),
-                "rank": without_interval(rank, len(y)),
-            },
+            {**dict.fromkeys(PARTS, unknown), "rank": without_interval(rank, len(y))},
             "Gene, cell and chance cannot be told apart: "
             + ("there is one cell." if n_cells < 2 else "too few genes are in several cells."),
         )
@@ -86,14 +83,8 @@ def variance_shares(
             f"No intervals: {n_cells} cells are too few for them.",
         )
     draw = np.random.default_rng(0)
-    by_gene, by_cell, by_both = (
-        _jackknife(y, x, g, c, left_out)
-        for left_out in (
-            (draw.permutation(n_genes) % _GROUPS)[g],
-            c,
-            draw.permutation(len(y)) % _GROUPS,
-        )
-    )
+    of_genes, of_all = draw.permutation(n_genes)[g] % _GROUPS, draw.permutation(len(y)) % _GROUPS
+    by_gene, by_cell, by_both = (_jackknife(y, x, g, c, k) for k in (of_genes, c, of_all))
     variance = np.maximum.reduce([by_gene, by_cell, by_gene + by_cell - by_both])
     half = stats.t.ppf(0.5 + CONFIDENCE / 2, min(n_cells, _GROUPS) - 1) * np.sqrt(variance)
     middle = np.arcsin(np.sqrt(parts))
@@ -126,14 +117,11 @@ def _components(y: Array, g: Labels, c: Labels) -> Array:
     of_gene, of_cell = of_gene[of_gene > 0], of_cell[of_cell > 0]
     within_gene, within_cell = _within(y, g), _within(y, c)
     total = n * float(((y - y.mean()) ** 2).sum())
-    equations = np.array(
-        [
-            [0, n - len(of_gene), n - len(of_gene)],
-            [n - len(of_cell), 0, n - len(of_cell)],
-            [n**2 - (of_gene**2).sum(), n**2 - (of_cell**2).sum(), n**2 - n],
-        ],
-        dtype=np.float64,
-    )
+    equations = np.array([
+        [0, n - len(of_gene), n - len(of_gene)],
+        [n - len(of_cell), 0, n - len(of_cell)],
+        [n**2 - (of_gene**2).sum(), n**2 - (of_cell**2).sum(), n**2 - n],
+    ], np.float64)  # fmt: skip
     sums = np.array([within_gene, within_cell, total])
     return np.asarray(np.linalg.lstsq(equations, sums, rcond=None)[0])
 
