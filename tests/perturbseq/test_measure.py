@@ -13,7 +13,7 @@ from tests.perturbseq.planted import planted
 def judged(scores, screen, **thresholds):
     measured = measure(scores, screen, Thresholds(**thresholds))
     table = orient_baselines(measured)
-    return table, summarise(table, measured.baselines)[0]
+    return table, next(iter(summarise(table, measured.baselines).values()))
 
 
 def test_a_specific_signal_on_top_of_responsiveness_is_found():

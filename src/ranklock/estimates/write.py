@@ -70,7 +70,7 @@ def write_results(
         write_whole(work.folder / name, write, work.locks / name)
     judged = checks["error"].dropna()
     outcome = Outcome(
-        replicates=_replicates(plan),
+        replicates=_replicates(plan).nunique(),
         suspects=suspects,
         calibration=calibration,
         missed=missed,
@@ -98,10 +98,11 @@ def _table(genes: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
     return table[list(_COLUMNS)]
 
 
-def _replicates(plan: EstimatesPlan) -> int:
-    if plan.asked.measuring.donor is None:
-        return len(plan.rows)
-    return int(pd.Series(plan.donors[list(plan.rows)]).nunique())
+def _replicates(plan: EstimatesPlan) -> pd.Series:
+    """What each cell counts as: itself, or its donor; cells without one are left out."""
+    rows = list(plan.rows)
+    donor = plan.asked.measuring.donor
+    return pd.Series(rows if donor is None else plan.donors[rows]).dropna()
 
 
 def _statements(plan: EstimatesPlan, checks: pd.DataFrame, missed: Missed, least: int) -> list[str]:
@@ -129,10 +130,9 @@ def _statements(plan: EstimatesPlan, checks: pd.DataFrame, missed: Missed, least
             f"No gene is in {measuring.min_cells} cells (--min-cells): those in {least} or "
             "more are ranked."
         )
-    if measuring.donor is not None:
-        donors = pd.Series(plan.donors[list(plan.rows)]).dropna()
-        statements += without_donor(len(plan.rows), donors, measuring.donor)
-    replicates = _replicates(plan)
+    known = _replicates(plan)
+    statements += without_donor(len(plan.rows), known, measuring.donor)
+    replicates = known.nunique()
     if replicates < FEWEST_REPLICATES:
         statements.append(
             f"Nothing is tested: there are {replicates} replicates, and a test needs "

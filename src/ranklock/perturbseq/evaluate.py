@@ -174,7 +174,7 @@ def evaluate(
     excluded = {scores.names.call(gene) for gene in exclude}
     measured = measure(scores, screen, thresholds, excluded, seed)
     table = orient_baselines(measured)
-    summaries = {layer.layer: layer for layer in summarise(table, measured.baselines)}
+    summaries = summarise(table, measured.baselines)
     content = {
         "version": version("ranklock"),
         "asked": {
@@ -212,8 +212,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         raise OutputError(f"{folder} holds a {manifest['asked']['command']}, not an evaluation.")
     table, coverage = pd.read_parquet(folder / TABLE), pd.read_parquet(folder / COVERAGE)
     content = json.loads((folder / CONTENT).read_text(encoding="utf-8"))
-    summaries = summarise(table, content["baselines"])
-    return Evaluation(table, coverage, {layer.layer: layer for layer in summaries}, content)
+    return Evaluation(table, coverage, summarise(table, content["baselines"]), content)
 
 
 def read_scores(

@@ -172,14 +172,10 @@ def _screen(
 
 
 def _read(path: Path) -> pd.DataFrame:
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".parquet": pd.read_parquet,
-        ".csv": lambda file: pd.read_csv(file, keep_default_na=True),
-        ".tsv": lambda file: pd.read_csv(file, sep="\t"),
-        ".txt": lambda file: pd.read_csv(file, sep="\t"),
-    }
     try:
-        return readers[path.suffix](path)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, sep="," if path.suffix == ".csv" else "\t")
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a table ({error}).") from error
 

@@ -63,12 +63,10 @@ def orient_baselines(measured: Measured) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def summarise(table: pd.DataFrame, baselines: list[str]) -> list[LayerSummary]:
+def summarise(table: pd.DataFrame, baselines: list[str]) -> dict[str, LayerSummary]:
     """Every layer of an oriented table, in its order."""
-    layers = list(dict.fromkeys(table["layer"]))
-    return [
-        summarise_layer(table[table["layer"] == layer], baselines, len(layers)) for layer in layers
-    ]
+    parts = {str(name): part for name, part in table.groupby("layer", sort=False)}
+    return {name: summarise_layer(part, baselines, len(parts)) for name, part in parts.items()}
 
 
 def summarise_layer(part: pd.DataFrame, baselines: list[str], layers: int) -> LayerSummary:
