@@ -34,7 +34,7 @@ from ranklock.progress import progress as show_progress
 from ranklock.run.plan import unperturbed_cell
 from ranklock.run.run import digest_of
 from ranklock.run.states import States
-from ranklock.run.work import bytes_in, work_folder
+from ranklock.run.work import bytes_in, work_folder, work_through
 
 
 def estimate(
@@ -176,24 +176,18 @@ def estimate(
 def run_parts(plan: EstimatesPlan, parts: Parts, *, progress: bool) -> int:
     """Compute and store every part that is not there; the number of those left to others."""
     with show_progress(plan.knockouts, "knock-outs", shown=progress) as advance:
-        left = list(range(parts.number))
-        while True:
-            passed_over = []
-            for part in left:
-                with parts.lock(part) as held:
-                    if not held:
-                        passed_over.append(part)
-                    elif parts.is_sound(part):
-                        advance(sum(map(plan.genes_of, plan.parts[part])), done_before=True)
-                    else:
-                        tables = []
-                        for row in plan.parts[part]:
-                            tables.append(estimates_of(plan, row))
-                            advance(plan.genes_of(row))
-                        parts.write(part, pd.concat(tables, ignore_index=True))
-            if not passed_over or len(passed_over) == len(left):
-                return len(passed_over)
-            left = passed_over
+
+        def finish(part: int) -> None:
+            if parts.is_sound(part):
+                advance(sum(map(plan.genes_of, plan.parts[part])), done_before=True)
+                return
+            tables = []
+            for row in plan.parts[part]:
+                tables.append(estimates_of(plan, row))
+                advance(plan.genes_of(row))
+            parts.write(part, pd.concat(tables, ignore_index=True))
+
+        return work_through(range(parts.number), parts.lock, finish)
 
 
 def estimates_of(plan: EstimatesPlan, row: int) -> pd.DataFrame:

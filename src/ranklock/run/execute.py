@@ -46,7 +46,7 @@ from ranklock.run.run import (
 from ranklock.run.states import StateEmbeddings, StatesAsked
 from ranklock.run.store import LOCKS, PARTS, SHARDS, STORE_VERSION, Store
 from ranklock.run.tabulate import tables_of
-from ranklock.run.work import WorkFolder, bytes_in, read_work, work_folder
+from ranklock.run.work import WorkFolder, bytes_in, read_work, work_folder, work_through
 
 OWN = {PARTS, SHARDS, LOCKS, CELLS, GENES, PERTURBATIONS, LEFT_OUT, STATES, *FIGURES}
 _WORTH_SAYING = 20.0  # seconds that a run takes, from which on its time is said
@@ -243,35 +243,23 @@ def _manifest(plan: Plan, states_asked: StatesAsked | None) -> Manifest:
     )
 
 
-def _run_parts(plan: Plan, store: Store, batch_size: int | None, *, progress: bool) -> int:
-    """Compute and store every shard that is not there; the number of parts left to others.
-
-    Parts that others are at are passed over, and looked at again when all else is done: the
-    process that ends last finds everything there, and finishes the run.
-    """
+def _run_parts(plan: Plan, store: Store, batch_size: int | None, *, progress: bool) -> None:
+    """Compute and store every shard that is not there, but those that other processes are at."""
     with show_progress(len(plan.tasks), "tasks", shown=progress) as advance:
         clock = _Clock(plan, shown=progress)
-        left = list(store.parts)
-        while True:
-            passed_over = []
-            for part in left:
-                with store.part_locked(part) as held:
-                    if not held:
-                        passed_over.append(part)
-                        continue
-                    missing = set(store.missing(part))
-                    for shard in store.shards_of(part):
-                        if shard in missing:
-                            store.write(shard, *_computed(plan, shard, batch_size))
-                            clock.did(shard)
-                            advance(len(plan.tasks_of(shard)))
-                        else:
-                            clock.pass_over(shard)
-                            advance(len(plan.tasks_of(shard)), done_before=True)
-                    store.finish_part(part)
-            if not passed_over or len(passed_over) == len(left):
-                return len(passed_over)
-            left = passed_over
+
+        def finish(part: int) -> None:
+            missing = set(store.missing(part))
+            for shard in store.shards_of(part):
+                if shard in missing:
+                    store.write(shard, *_computed(plan, shard, batch_size))
+                    clock.did(shard)
+                else:
+                    clock.pass_over(shard)
+                advance(len(plan.tasks_of(shard)), done_before=shard not in missing)
+            store.finish_part(part)
+
+        work_through(store.parts, store.part_locked, finish)
 
 
 def _computed(plan: Plan, shard: int, batch_size: int | None) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from ranklock.models import Model
 
 STATES = "states.parquet"
-_KEY = b"ranklock states"
+_KEY, _DIGEST = b"ranklock states", b"ranklock digest"
 
 
 def key_of(states: str, model: Model, depth: int, precision: str) -> str:
@@ -51,7 +51,7 @@ def write_states(
             ),
         }
     )
-    table = table.replace_schema_metadata({_KEY: key.encode()})
+    table = table.replace_schema_metadata({_KEY: key.encode(), _DIGEST: _digest(vectors)})
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
@@ -59,9 +59,14 @@ def read_states(path: Path, key: str, groups: int) -> npt.NDArray[np.float64] | 
     """Embeddings that were written, shape (groups, states, width); None where they are others."""
     try:
         table = pq.read_table(path, page_checksum_verification=True)
-    except (OSError, ValueError):  # pyarrow's errors are these
+        about = table.schema.metadata or {}
+        rows = np.array(table["embedding"].to_pylist(), dtype=np.float64)
+        vectors = rows.reshape(groups, -1, rows.shape[-1])
+    except (OSError, ValueError, TypeError, LookupError, NotImplementedError):  # pyarrow's errors
         return None
-    if (table.schema.metadata or {}).get(_KEY) != key.encode():
-        return None
-    rows = np.array(table["embedding"].to_pylist(), dtype=np.float64)
-    return rows.reshape(groups, -1, rows.shape[-1])
+    known = about.get(_KEY) == key.encode() and about.get(_DIGEST) == _digest(vectors)
+    return vectors if known else None
+
+
+def _digest(vectors: npt.NDArray[np.float64]) -> bytes:
+    return hashlib.sha256(vectors.astype("<f8").tobytes()).hexdigest().encode()

@@ -10,8 +10,8 @@ import errno
 import json
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,39 @@ def writing(folder: Path) -> Iterator[None]:
             f"is kept. {'Make room, and run' if full else 'Run'} the same command again: it goes "
             "on from there."
         ) from error
+
+
+def work_through(
+    parts: Iterable[int],
+    lock: Callable[[int], AbstractContextManager[bool]],
+    do: Callable[[int], None],
+) -> int:
+    """Do every part of some work that no other process is at; the number of parts left to others.
+
+    Parts that others are at are passed over, and looked at again when all else is done: the
+    process that ends last finds everything there.
+
+    Parameters
+    ----------
+    parts
+        Numbers of the parts.
+    lock
+        Keeps other processes off a part; False when another one is at it.
+    do
+        Does what is left of a part that is held.
+    """
+    remaining = list(parts)
+    while True:
+        passed_over = []
+        for part in remaining:
+            with lock(part) as held:
+                if held:
+                    do(part)
+                else:
+                    passed_over.append(part)
+        if not passed_over or len(passed_over) == len(remaining):
+            return len(passed_over)
+        remaining = passed_over
 
 
 def bytes_in(folder: Path) -> int:
