@@ -69,7 +69,9 @@ def describe_gene(run: Run, gene: str, top: int = 10) -> list[str]:
     """What moves most when one gene is perturbed, a line each."""
     run.check_reads(f.GENES)
     lines: list[str] = []
-    for kind in run.kinds:
+    perturbed = run.perturbations.loc[run.perturbations_named(gene), "gene_id"]
+    done = set(run.shifts.loc[run.shifts["gene_id"].isin(perturbed), "kind"])
+    for kind in (kind for kind in run.kinds if kind in done):
         averages = run.effects(kind=kind, genes=[gene], average=True)
         row = averages.obs.iloc[0]
         lines.append(
