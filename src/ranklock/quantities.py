@@ -34,3 +34,8 @@ def free_disk(folder: Path) -> int:
     """Bytes that are free where a folder is, or would be."""
     there = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
     return shutil.disk_usage(there).free
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: "1 cell", "2,000 cells"."""
+    return f"{number:,} {noun}" + "s" * (number != 1)

@@ -81,7 +81,7 @@ def test_lists_of_genes_come_from_files(call, tmp_path):
     listed.write_text(f"# factors\n{ranked[0]}\n\n{ranked[5]}  # with a remark\n")
     options = ("--cell", 0, "--genes", listed, "--responders", listed, "--read", "genes")
     result = call("perturb", *options, "--gene", ranked[7], "--out", tmp_path / "run")
-    assert "3 tasks (knock-out) in 1 cells" in result.stdout
+    assert "3 tasks (knock-out) in 1 cell" in result.stdout
     assert ranklock.read_run(tmp_path / "run").effects().n_vars == 2
     listed.write_text("# nothing\n")
     assert "names no gene" in call("perturb", "--genes", listed, "--dry-run", code=3).stderr

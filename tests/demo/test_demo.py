@@ -48,6 +48,7 @@ def test_the_medians_are_those_of_the_training_cells_alone(cells):
     assert shipped.medians["LYZ"] == pytest.approx(np.median(lyz[lyz > 0]))
 
 
+@pytest.mark.slow
 def test_the_model_is_as_good_as_its_page_says_and_better_than_the_baselines(cells):
     vocabulary = ranklock.read_vocabulary(ranklock.demo.vocabulary_file())
     encoded = ranklock.read_cells(cells, vocabulary)

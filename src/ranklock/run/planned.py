@@ -22,7 +22,7 @@ from ranklock.genes.names import GeneLeftOut
 from ranklock.kinds import Kind
 from ranklock.models import Model
 from ranklock.models.head import Head
-from ranklock.quantities import count, duration, free_disk, size
+from ranklock.quantities import count, counted, duration, free_disk, size
 from ranklock.run.asked import Asked
 from ranklock.run.fields import CELL, GENES, Field, effect_fields, shift_fields
 from ranklock.run.states import StateEmbeddings
@@ -334,14 +334,13 @@ class Plan:
         free = available_memory(self.model.device)
         disk = "" if folder is None else f" of {size(free_disk(folder))} free"
         done = " and ".join(kind.name for kind in self.kinds)
-        layers = "1 layer" if self.depth == 1 else f"{self.depth} layers"
-        shards = "1 shard" if self.shards == 1 else f"{self.shards:,} shards"
         lines = [
-            f"Plan: {len(self.tasks):,} tasks ({done}) in {len(self.cells_used):,} cells, arms "
-            f"{', '.join(self.arm_names)}: {self.forwards:,} forwards of {layers}",
+            f"Plan: {counted(len(self.tasks), 'task')} ({done}) in "
+            f"{counted(len(self.cells_used), 'cell')}, arms {', '.join(self.arm_names)}: "
+            f"{counted(self.forwards, 'forward')} of {counted(self.depth, 'layer')}",
             f"Work: {count(self.flop)}FLOP in {self.asked.precision} on {self.model.device}, "
-            f"{shards}; memory: about {size(self.memory)} of {size(free)} free; "
-            f"disk: about {size(self.disk)}" + disk,
+            f"{counted(self.shards, 'shard')}; memory: about {size(self.memory)} of {size(free)} "
+            f"free; disk: about {size(self.disk)}" + disk,
         ]
         if rate is not None:
             lines.append(f"Time: about {duration(self.flop / rate)} at {count(rate)}FLOP/s")

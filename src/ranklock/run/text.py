@@ -9,6 +9,7 @@ import pandas as pd
 
 from ranklock.effects import artefact_share
 from ranklock.kinds import find_kind
+from ranklock.quantities import counted
 from ranklock.run import fields as f
 from ranklock.run.run import Run
 
@@ -32,7 +33,8 @@ def describe_run(run: Run, top: int = 10) -> list[str]:
     """
     planned = run.manifest.planned
     lines = [
-        f"{planned.tasks:,} tasks ({', '.join(run.kinds)}) in {planned.cells:,} cells, arms "
+        f"{counted(planned.tasks, 'task')} ({', '.join(run.kinds)}) in "
+        f"{counted(planned.cells, 'cell')}, arms "
         f"{', '.join(run.arms)}: "
         + ("complete" if run.complete else "{:,} of {:,} done".format(*run.progress()))
     ]
@@ -103,7 +105,7 @@ def _told(run: Run, rows: pd.DataFrame, kind: str) -> list[str]:
     """One perturbation: where it was done, and what its arms moved."""
     first = rows.drop_duplicates("cell")
     number = len(first)
-    cells = "1 cell" if number == 1 else f"{number:,} cells"
+    cells = counted(number, "cell")
     line = f"{first['gene'].iloc[0]} {find_kind(kind).participle} in {cells}"
     ranks = first["gene_rank"].dropna()
     if len(ranks):
