@@ -228,6 +228,14 @@ def two_parts(small_shards, monkeypatch):
     monkeypatch.setattr(store_module, "MOST_PARTS", 2)
 
 
+def assert_readable(run):
+    """What an unfinished run says is there can be read, shifts and effects alike."""
+    done, _ = run.progress()
+    assert sum(len(block) for block in run.blocks()) == done
+    if done:
+        assert len(run.shifts) == 4 * done
+
+
 def failing_at(number, name, error):
     """A function of ``os`` that fails when it is called that often."""
     function, calls = getattr(os, name), []
@@ -255,6 +263,8 @@ def test_stopped_at_every_write_it_ends_the_same(model, tmp_path, two_parts, mon
             patch.setattr(os, name, failing_at(number, name, StopError())[0])
             with pytest.raises(StopError):
                 small(model, out)
+        if (out / "manifest.json").exists():
+            assert_readable(read_run(out))
         assert small(model, out).complete
         assert files(out) == files(tmp_path / "whole")
 

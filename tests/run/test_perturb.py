@@ -139,12 +139,14 @@ def test_every_combination_equals_plain_forwards(checkpoints, seed):
     )
     others = [
         replace(cell, name=f"other{number}")
-        for number, cell in enumerate(make_cells([11, 7, 20, 9], experiment.medians, seed + 1))
+        for number, cell in enumerate(
+            make_cells([11, 7, 20, 9, 5, 12], experiment.medians, seed + 1)
+        )
     ]
     donors = ["p", "q", "p"][: len(perturbed)]
     obs = pd.DataFrame({
-        "state": ["start"] * len(perturbed) + ["end", "end", "side", "side"],
-        "donor": [*donors, "p", "q", "p", "q"],
+        "state": ["start"] * len(perturbed) + ["end"] * 3 + ["side"] * 3,
+        "donor": [*donors, *"pqpqpq"],
     })  # fmt: skip
     states, names = None, ()
     if average:
@@ -200,7 +202,7 @@ def with_states(experiment, perturbed, others, forwards, donors, average, *, wit
         plain.cell_embedding(forwards, cell.genes[: experiment.most], framed=experiment.framed)
         for cell in others
     ]
-    groups = [[(0,), (2,)], [(1,), (3,)]] if within else [[(0, 1), (2, 3)]]
+    groups = [[(0, 2), (4,)], [(1,), (3, 5)]] if within else [[(0, 1, 2), (3, 4, 5)]]
     vectors = np.array(
         [[combine([embeddings[i] for i in members], axis=0) for members in g] for g in groups]
     )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import ranklock
 from ranklock.cells import Cells
 from ranklock.effects import displacement
-from ranklock.errors import InputError, OptionError, OutputError
+from ranklock.errors import InputError, OptionError, OutputError, RanklockWarning
 from ranklock.run import fields as f
 from ranklock.run import tables as tables_module
 from ranklock.run.run import Run, as_run, read_run
@@ -116,10 +116,22 @@ def test_shifts_have_what_is_declared_in_that_order(run):
     assert len(run.shifts) == 2 * 2 * (4 + 3)
     for name in ("cell", "gene", "gene_id", "kind", "arm"):
         assert run.shifts[name].dtype == "category"
+    assert run.shifts["arm"].cat.categories.tolist() == list(run.arms)
     assert run.shifts["gene_rank"].dtype == "Int32"
     assert run.shifts["genes_in_cell"].dtype == "int32"
     floor = run.floor.cell_displacement
     assert (run.shifts["under_noise_floor"] == (run.shifts["displacement"] <= floor)).all()
+
+
+def test_arms_stand_in_their_order_whichever_comes_first(cells, model):
+    """The first cell has the gene at the front already: its first rows are of a knock-out."""
+    first = int(cells.ranked[0][0])
+    assert first in cells.ranked[1]
+    with pytest.warns(RanklockWarning, match="1 have it there already"):
+        run = perturb(cells, model, [str(first)], ["overexpress", "knock-out"])
+    assert run.shifts["kind"].iloc[0] == "knock-out"
+    assert run.arms == ("move", "hold", "shift", "delete", "mask")
+    assert run.shifts["arm"].cat.categories.tolist() == list(run.arms)
 
 
 def test_ids_are_ids_and_symbols_symbols(run, genes, cells):

@@ -3,12 +3,13 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from ranklock.errors import OutputError
 from ranklock.run.locks import locked
-from ranklock.run.work import bytes_in, read_work, work_folder, writing
+from ranklock.run.work import bytes_in, read_work, work_folder, work_through, writing
 
 IDENTITY = {"checkpoint": "a", "layer": 1}
 OWN = {"results"}
@@ -204,6 +205,32 @@ def test_a_manifest_is_whole_or_not_there(tmp_path, monkeypatch):
 def test_what_the_system_said_and_what_to_do(tmp_path, code, said):
     with pytest.raises(OutputError, match=f"{os.strerror(code)}.*{said}"), writing(tmp_path):
         raise OSError(code, os.strerror(code))
+
+
+class Locks:
+    """Parts that others hold for as many looks as is said."""
+
+    def __init__(self, held):
+        self.held = held
+
+    @contextmanager
+    def __call__(self, part):
+        looks = self.held.get(part, 0)
+        self.held[part] = looks - 1
+        yield looks <= 0
+
+
+def test_parts_that_others_hold_are_looked_at_again():
+    done = []
+    assert work_through(range(4), Locks({1: 1, 2: 2}), done.append) == 0
+    assert done == [0, 3, 1, 2]
+
+
+def test_where_others_hold_all_that_is_left_it_is_theirs():
+    done = []
+    assert work_through(range(4), Locks({1: 9, 2: 1}), done.append) == 1
+    assert done == [0, 3, 2]
+    assert work_through([], Locks({}), done.append) == 0
 
 
 def test_bytes_of_a_folder(tmp_path):
