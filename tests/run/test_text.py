@@ -119,9 +119,22 @@ def test_a_gene_that_only_one_kind_could_be_done_to(model, cells):
     run = ranklock.perturb(cells[0], model, do=["overexpress", "knock-out"], progress=False)
     lines = describe_gene(run, first)
     assert lines[0].startswith(f"{first} (ENSG")
-    assert "knocked out in 1 cells, at mean rank 0" in lines[0]
+    assert lines[0].endswith("knocked out in 1 cell, at mean rank 0")
     with pytest.raises(InputError, match="no gene NONE"):
         describe_gene(run, "NONE")
+
+
+def test_a_gene_that_was_put_into_all_cells_has_no_rank(model):
+    cells = cells_of([12, 9], vocabulary())
+    lacking = next(t for t in sorted(cells.vocabulary.genes)
+                   if all(t not in genes for genes in cells.ranked))  # fmt: skip
+    run = ranklock.perturb(cells, model, [str(lacking)], "overexpress", insert=True, progress=False)
+    symbol = cells.vocabulary.symbol(lacking)
+    assert describe_gene(run, symbol)[0].endswith("overexpressed in 2 cells")
+    assert (
+        f"{symbol} overexpressed in 2 cells, to rank 0 (put into 2 that lacked it)"
+        in describe_run(run)
+    )
 
 
 def test_an_unfinished_run_is_said_to_be(model, cells, tmp_path, small_shards, monkeypatch):

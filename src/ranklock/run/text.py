@@ -76,10 +76,13 @@ def describe_gene(run: Run, gene: str, top: int = 10) -> list[str]:
     for kind in (kind for kind in run.kinds if kind in done):
         averages = run.effects(kind=kind, genes=[gene], average=True)
         row = averages.obs.iloc[0]
-        lines.append(
-            f"{row['gene']} ({row['gene_id']}) {find_kind(kind).participle} in {row['n_cells']} "
-            f"cells, at mean rank {row['mean_gene_rank']:.0f}"
+        line = (
+            f"{row['gene']} ({row['gene_id']}) {find_kind(kind).participle} in "
+            f"{counted(int(row['n_cells']), 'cell')}"
         )
+        if np.isfinite(row["mean_gene_rank"]):  # else it was put into cells that lacked it
+            line += f", at mean rank {row['mean_gene_rank']:.0f}"
+        lines.append(line)
         if "artefact_share" in row:
             lines.append(f"Artefact share: {row['artefact_share']:.3f}")
         symbols = averages.var["symbol"].astype(str).to_numpy()
