@@ -25,6 +25,7 @@ PARITY = SHARED / "parity"
 if not PARITY.is_dir():
     pytest.skip(f"{PARITY} (what Geneformer wrote) is not here", allow_module_level=True)
 
+pytestmark = pytest.mark.filterwarnings("ignore:Specifying null_placement:FutureWarning")
 RUNS = {run["name"]: run for run in json.loads((PARITY / "index.json").read_text())}
 ATOL = 2e-6  # Geneformer's cosines are of single precision
 DICTIONARIES = {
