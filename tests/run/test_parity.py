@@ -5,21 +5,18 @@ runs say which genes of which cells are perturbed, and that the numbers agree to
 is for V1, for the gene effects, and for the plain forwards of test_perturb.py to say.
 """
 
-import io
 import json
-import pickle
 import re
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from functools import cache
 
 import datasets
 import numpy as np
 import pytest
-import torch
-from torch._utils import _rebuild_tensor_v2
 
 import ranklock
 from tests.helpers import SHARED
+from tests.run.pickled import read_numbers
 
 PARITY = SHARED / "parity"
 if not PARITY.is_dir():
@@ -32,30 +29,6 @@ DICTIONARIES = {
     "v1": SHARED / "data" / "token_dictionary_gc30M.pkl",
     "v2": PARITY / "token_dictionary_gc104M.pkl",
 }
-
-
-class _Numbers(pickle.Unpickler):
-    """Reads dictionaries, lists, numbers and tensors, and resolves nothing else."""
-
-    def find_class(self, module, name):
-        return {
-            ("collections", "defaultdict"): defaultdict,
-            ("collections", "OrderedDict"): OrderedDict,
-            ("builtins", "list"): list,
-            ("numpy", "dtype"): np.dtype,
-            ("numpy._core.multiarray", "scalar"): lambda kind, data: int(
-                np.frombuffer(data, kind)[0]
-            ),
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
-            ("torch.storage", "_load_from_bytes"): lambda data: torch.load(
-                io.BytesIO(data), weights_only=True
-            ),
-        }[module, name]
-
-
-def read_numbers(path):
-    with path.open("rb") as stream:
-        return _Numbers(stream).load()
 
 
 @cache

@@ -1,4 +1,3 @@
-import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from ranklock.run import states as states_module
 from ranklock.run.state_cells import DonorLeftOut, StateCells, state_members
 from ranklock.run.states import States, embed_states
 from tests.helpers import cells_of, plain_forward, vocabulary
+from tests.run.pickled import read_numbers
 
 LENGTHS = [20, 7, 30, 12, 25, 18, 9, 14, 22, 16]
 STATES = ["a", "b", "c", "b", "c", "a", "d", "b", "c", "d"]
@@ -72,8 +72,7 @@ def test_geneformers_own_embeddings_of_states(shared):
         }[version]
         cells = read_cells(folder / f"{version}.dataset", vocabulary_file)
         model = load_model(str(folder / f"model_{version}"), device="cpu")
-        with (folder / f"state_embs/{version}.pkl").open("rb") as file:
-            right = pickle.load(file)
+        right = read_numbers(folder / f"state_embs/{version}.pkl")
         states = States("disease", "dcm", "nf", ("hcm",))
         embedded = embed_states(states, cells, model, model.layers - 1)
         for place, state in enumerate(("nf", "hcm")):
