@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 from common import checkpoint, machine, random_cells, timed, workspace
-from ranklock.run.execute import execute
 
 import ranklock
 from ranklock.engine.batches import usual_batch_size
 from ranklock.run.asked import Asked
+from ranklock.run.execute import execute
 from ranklock.run.plan import make_plan
 
 
