@@ -245,3 +245,15 @@ def test_locks_of_the_folder_are_the_systems(tmp_path):
         (path,) = here.locks.glob("process-*.lock")
         with locked(path) as free:
             assert not free
+
+
+def test_a_process_that_tries_whether_it_can_write_here_disturbs_none(tmp_path):
+    # Four processes that began one run at once: one saw another's trial, and took it for foreign.
+    folder = tmp_path / "run"
+    with work(folder) as here:
+        (folder / ".ranklock-trial").mkdir()
+        with work(folder) as beside:
+            assert beside.manifest is None
+        here.write_manifest({"complete": False})
+        with work(folder) as beside:
+            assert not beside.manifest["complete"]

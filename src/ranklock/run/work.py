@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ranklock.errors import OutputError
-from ranklock.run.files import system_reason, write_whole
+from ranklock.run.files import HIDDEN, system_reason, write_whole
 from ranklock.run.folder import MANIFEST
 from ranklock.run.locks import locked
 
@@ -205,6 +205,8 @@ def _check(
     if folder.is_file():
         raise OutputError(f"{folder} is a file; name another folder with --out.")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    # Where another process just tries whether it can write here.
+    names = {name for name in names if not name.startswith(HIDDEN)}
     manifest = read_work(folder, kind)
     # Locks come first, so that what a user has there is not taken for ours.
     begun = LOCKS in names and names <= set(own) and MANIFEST not in names
