@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ranklock.arms import Arm, ModelInput, apply, baseline, decomposed_arm, find_arms
+from ranklock.arms import (
+    NOT_RANKED,
+    Arm,
+    Change,
+    ModelInput,
+    apply,
+    baseline,
+    decomposed_arm,
+    find_arms,
+)
 from ranklock.cells import Cells
 from ranklock.engine.cost import GroupShape, forward_flop, group_flop, peak_memory
 from ranklock.engine.memory import available_memory
@@ -59,8 +68,6 @@ class Plan:
         What cells may move towards, and the classifier that reads them.
     genes_left_out, cells_left_out
         Genes that cannot be perturbed, and cells in which the others cannot.
-    shard_of
-        Shard of each task, ascending, shape (tasks,).
     """
 
     cells: Cells
@@ -80,12 +87,15 @@ class Plan:
     @cached_property
     def reading(self) -> Reading:
         """What the engine reads of every input."""
-        cell = CELL in self.asked.read
-        mean = cell and not self.cells.special_frame
         return Reading(
-            self.depth, cell, self.cells.special_frame,
-            totals=mean and self.states is not None, head=self.head,
+            self.depth, CELL in self.asked.read, self.cells.special_frame,
+            totals=self._reads_mean and self.states is not None, head=self.head,
         )  # fmt: skip
+
+    @property
+    def _reads_mean(self) -> bool:
+        """Whether the cell embedding is read as the mean of all genes."""
+        return CELL in self.asked.read and not self.cells.special_frame
 
     @cached_property
     def computed(self) -> Mapping[str, tuple[Arm, ...]]:
@@ -141,21 +151,25 @@ class Plan:
 
     def _rows(self, tokens: int, stored: int) -> int:
         """Rows that are read of an input: all genes, where the cell embedding is their mean."""
-        mean = self.reading.cell and not self.cells.special_frame
-        return self.reading.rows(tokens if mean else stored)
+        return self.reading.rows(tokens if self._reads_mean else stored)
 
     @cached_property
     def _flop_of_task(self) -> npt.NDArray[np.float64]:
         """Operations of each task without a shared first layer, shape (tasks,)."""
-        kinds = np.array([len(self.computed[p.kind.name]) for p in self.perturbations])
         tokens, stored = self._task_sizes
         sizes, place = np.unique(np.stack([tokens, stored]), axis=1, return_inverse=True)
         costs = [
             forward_flop(self.model, t, self._rows(t, s), self.depth, logits=self.head is not None)
             for t, s in sizes.T.tolist()
         ]
-        arms_of_task: npt.NDArray[np.float64] = kinds[self.tasks.perturbation].astype(float)
-        return np.array(costs, dtype=float)[place.ravel()] * arms_of_task
+        return np.array(costs, dtype=float)[place.ravel()] * self._forwards_of_task
+
+    @cached_property
+    def _forwards_of_task(self) -> npt.NDArray[np.int64]:
+        """Perturbed inputs of each task, shape (tasks,)."""
+        arms = np.array([len(self.computed[p.kind.name]) for p in self.perturbations])
+        forwards: npt.NDArray[np.int64] = arms[self.tasks.perturbation]
+        return forwards
 
     @cached_property
     def shard_of(self) -> npt.NDArray[np.int64]:
@@ -206,7 +220,7 @@ class Plan:
         """Kind of a task."""
         return self.perturbations[int(self.tasks.perturbation[task])].kind
 
-    @property
+    @cached_property
     def cells_used(self) -> npt.NDArray[np.int64]:
         """Rows of the cells that anything is done to."""
         return np.unique(self.tasks.cell)
@@ -214,8 +228,7 @@ class Plan:
     @cached_property
     def forwards(self) -> int:
         """Inputs that are pushed through the model, baselines included."""
-        arms = np.array([len(self.computed[p.kind.name]) for p in self.perturbations])
-        return int(arms[self.tasks.perturbation].sum()) + len(self.cells_used)
+        return int(self._forwards_of_task.sum()) + len(self.cells_used)
 
     @cached_property
     def flop(self) -> float:
@@ -284,23 +297,29 @@ class Plan:
         genes = self.cells.ranked[self.tasks.cell[task]][: self.tasks.shown[task]]
         return baseline(genes, self.cells.vocabulary, special_frame=self.cells.special_frame)
 
+    def changes(self, indices: range) -> list[Change]:
+        """Tasks as what is done to their cells."""
+        return [
+            change_of(self.tasks, task, self.perturbations[self.tasks.perturbation[task]],
+                      self.cells)
+            for task in indices
+        ]  # fmt: skip
+
     def group(self, indices: range) -> TaskGroup:
         """Inputs of consecutive tasks of one kind, cell and baseline."""
         unperturbed = self.baseline_of(indices.start)
         kind, row = self.kind_of(indices.start), int(self.tasks.cell[indices.start])
         shown = int(self.tasks.shown[indices.start])
         below = self.cells.ranked[row][shown : shown + len(self.perturbations[0].tokens)].tolist()
-        changes = [
-            change_of(self.tasks, task, self.perturbations[self.tasks.perturbation[task]],
-                      self.cells)
-            for task in indices
-        ]  # fmt: skip
-        mean = self.reading.cell and not self.cells.special_frame
-        responders = np.arange(shown) if mean else self.stored_ranks(indices.start)
+        changes = self.changes(indices)
+        responders = np.arange(shown) if self._reads_mean else self.stored_ranks(indices.start)
         return TaskGroup(
             unperturbed,
             responders,
-            [np.array([r for r in change.ranks if r >= 0], np.int64) for change in changes],
+            [
+                np.array([r for r in change.ranks if r != NOT_RANKED], np.int64)
+                for change in changes
+            ],
             {
                 arm.name: [
                     apply(arm, unperturbed, change, self.cells.vocabulary, below)

@@ -23,11 +23,8 @@ from ranklock.engine.readout import Measured
 from ranklock.engine.tasks import TaskGroup
 from ranklock.run import fields as f
 from ranklock.run.plan import Plan
-from ranklock.run.tasks import change_of
 
 Numbers = npt.NDArray[np.float64]
-Columns = dict[str, list[npt.NDArray[np.float64]]]
-Values = Mapping[str, Numbers]  # field → one number a task
 
 
 def tables_of(
@@ -48,15 +45,15 @@ def tables_of(
     -------
     Shifts, and effects where they are read, with the plan's fields as columns.
     """
-    stores_effects = bool(plan.effect_fields)
-    shifts = [
-        _shifts_of(plan, *of_group) for of_group in zip(groups, inputs, measured, strict=True)
-    ]
-    effects = [
-        _effects_of(plan, *of_group) for of_group in zip(groups, inputs, measured, strict=True)
-    ] if stores_effects else []  # fmt: skip
+    shifts, effects = [], []
+    for tasks, group, numbers in zip(groups, inputs, measured, strict=True):
+        changes = plan.changes(tasks)
+        keys, kept = _keys(plan, tasks, changes), _kept(group)
+        shifts.append(_shifts_of(plan, tasks, group, numbers, changes, keys, kept))
+        if plan.effect_fields:
+            effects.append(_effects_of(plan, tasks, group, numbers, keys, kept))
     return _table(plan.shift_fields, shifts), (
-        _table(plan.effect_fields, effects) if stores_effects else None
+        _table(plan.effect_fields, effects) if plan.effect_fields else None
     )
 
 
@@ -103,26 +100,33 @@ def _written(ranks: Sequence[int]) -> str | None:
     return f.TOGETHER.join(f.NO_RANK if r == NOT_RANKED else str(r) for r in ranks) or None
 
 
-def _changes(plan: Plan, tasks: range) -> list[Change]:
-    perturbations, table = plan.perturbations, plan.tasks
-    return [
-        change_of(table, task, perturbations[table.perturbation[task]], plan.cells)
-        for task in tasks
-    ]
+def _key_columns(keys: Mapping[str, list[object]], times: int) -> dict[str, pa.Array]:
+    """Columns of the keys, each entry several times."""
+    kinds = {field.name: _plain(field.type) for field in f.KEYS}
+    return {
+        name: pa.array([entry for entry in entries for _ in range(times)], kinds[name])
+        for name, entries in keys.items()
+    }
 
 
 def _shifts_of(
-    plan: Plan, tasks: range, group: TaskGroup, measured: Measured
+    plan: Plan,
+    tasks: range,
+    group: TaskGroup,
+    measured: Measured,
+    changes: Sequence[Change],
+    keys: Mapping[str, list[object]],
+    kept: npt.NDArray[np.bool_],
 ) -> dict[str, pa.Array]:
-    changes = _changes(plan, tasks)
     arms = plan.arms[plan.kind_of(tasks.start).name]
-    values = [_values_of(plan, tasks, group, measured, changes, arm) for arm in arms]
-    columns: dict[str, pa.Array] = {}
-    # Task by task, arm by arm.
-    for name, entries in _keys(plan, tasks, changes).items():
-        kind = next(field.type for field in f.KEYS if field.name == name)
-        repeated = [entry for entry in entries for _ in arms]
-        columns[name] = pa.array(repeated, _plain(kind))
+    values = [_values_of(plan, group, measured, arm, kept) for arm in arms]
+    if f.GENES in plan.asked.read:
+        stored = _stored(plan, tasks, group)
+        ranks = group.responders[stored]
+        shifted = np.array([_shifted(group, change)[ranks] for change in changes])
+        for arm, of_arm in zip(arms, values, strict=True):
+            of_arm |= _summaries(plan, measured, arm, stored, shifted, kept[:, stored])
+    columns = _key_columns(keys, len(arms))  # task by task, arm by arm
     columns[f.ARM.name] = pa.array([arm.name for _ in tasks for arm in arms], pa.string())
     missing = np.full(len(tasks), np.nan)
     for field in plan.shift_fields:
@@ -134,11 +138,10 @@ def _shifts_of(
 
 def _values_of(
     plan: Plan,
-    tasks: range,
     group: TaskGroup,
     measured: Measured,
-    changes: Sequence[Change],
     arm: Arm,
+    kept: npt.NDArray[np.bool_],
 ) -> dict[str, Numbers]:
     """Field of the shifts → one number a task, under one arm."""
     values: dict[str, Numbers] = {}
@@ -153,12 +156,9 @@ def _values_of(
         values |= _approaches(plan, measured, run)
     if measured.logits is not None and measured.logits_before is not None:
         values |= _logits(plan, measured.logits_before, measured.logits[run])
-    kept = _kept(group, changes)
     if measured.cell is not None and group.responders.size == len(_genes(group)):
         apart = np.where(kept, distances(measured.genes, run), np.nan)
         values["mean_gene_distance"] = _mean(apart)
-    if f.GENES in plan.asked.read:
-        values |= _summaries(plan, tasks, group, measured, changes, arm, kept)
     return values
 
 
@@ -190,16 +190,13 @@ def _logits(plan: Plan, before: Numbers, after: Numbers) -> dict[str, Numbers]:
 
 def _summaries(
     plan: Plan,
-    tasks: range,
-    group: TaskGroup,
     measured: Measured,
-    changes: Sequence[Change],
     arm: Arm,
+    stored: npt.NDArray[np.int64],
+    shifted: npt.NDArray[np.bool_],
     kept: npt.NDArray[np.bool_],
 ) -> dict[str, Numbers]:
-    """What is said of a task's responders together, under one arm."""
-    stored = _stored(plan, tasks, group)
-    kept = kept[:, stored]
+    """What is said of a task's stored responders together, under one arm."""
     run, genes = arm.computed_as, measured.genes
 
     def over_responders(numbers: Numbers) -> Numbers:
@@ -207,8 +204,6 @@ def _summaries(
         return sums
 
     apart = distances(genes, run)[:, stored]
-    ranks = group.responders[stored]
-    shifted = np.array([_shifted(group, change)[ranks] for change in changes]).reshape(kept.shape)
     rows = list(zip(apart, shifted, kept, strict=True))
     values = {
         "median_shifted": np.array([median(row[moves & keep]) for row, moves, keep in rows]),
@@ -226,27 +221,28 @@ def _summaries(
 
 
 def _effects_of(
-    plan: Plan, tasks: range, group: TaskGroup, measured: Measured
+    plan: Plan,
+    tasks: range,
+    group: TaskGroup,
+    measured: Measured,
+    keys: Mapping[str, list[object]],
+    kept: npt.NDArray[np.bool_],
 ) -> dict[str, pa.Array]:
-    changes = _changes(plan, tasks)
-    columns: dict[str, pa.Array] = {}
-    for name, entries in _keys(plan, tasks, changes).items():
-        kind = next(field.type for field in f.KEYS if field.name == name)
-        columns[name] = pa.array(entries, _plain(kind))
+    columns = _key_columns(keys, 1)
     stored = _stored(plan, tasks, group)
     ranks = group.responders[stored].astype(np.int32)
     tokens = _genes(group)[ranks].astype(np.int32)
     responder, responder_rank = f.RESPONDERS
     columns[responder.name] = _lists(np.tile(tokens, (len(tasks), 1)))
     columns[responder_rank.name] = _lists(np.tile(ranks, (len(tasks), 1)))
-    kept = _kept(group, changes)[:, stored]
+    kept = kept[:, stored]
+    split = decompose(measured.genes)
     for arm in plan.arms[plan.kind_of(tasks.start).name]:
         numbers = {
             f.COSINE_DISTANCE: distances(measured.genes, arm.computed_as),
             f.DISPLACEMENT: displacements(measured.genes, arm.computed_as),
         }
-        split = decompose(measured.genes) if arm.name in plan.decomposed else None
-        if split is not None:
+        if split is not None and arm.name in plan.decomposed:
             numbers |= {field: _part(split, field) for field in f.DECOMPOSITION}
         for field, values in numbers.items():
             rows = np.where(kept, values[:, stored], np.nan).astype(np.float32)
@@ -278,9 +274,9 @@ def _stored(plan: Plan, tasks: range, group: TaskGroup) -> npt.NDArray[np.int64]
     return np.searchsorted(group.responders, plan.stored_ranks(tasks.start))
 
 
-def _kept(group: TaskGroup, changes: Sequence[Change]) -> npt.NDArray[np.bool_]:
+def _kept(group: TaskGroup) -> npt.NDArray[np.bool_]:
     """Which responders are no perturbed genes, shape (tasks, responders)."""
-    kept = np.ones((len(changes), len(group.responders)), dtype=bool)
+    kept = np.ones((len(group.perturbed), len(group.responders)), dtype=bool)
     for row, ranks in zip(kept, group.perturbed, strict=True):
         row[np.isin(group.responders, ranks)] = False
     return kept
