@@ -93,7 +93,7 @@ def execute(
     OutputError
         When the folder holds something else, or cannot be written.
     """
-    identity = identity_of(plan, states_asked)
+    identity = identity_of(plan)
     place = Path(folder)
     begun = read_work(place, KIND) is not None
     check_writable(place)
@@ -110,7 +110,7 @@ def execute(
     return open_run(work.folder)
 
 
-def identity_of(plan: Plan, states_asked: StatesAsked | None) -> dict[str, Any]:
+def identity_of(plan: Plan) -> dict[str, Any]:
     """What two calls must have in common to be the same run, of plain JSON."""
     tasks = plan.tasks
     arrays = (tasks.cell, tasks.perturbation, tasks.rank, tasks.to_rank, tasks.shown, plan.shard_of)
@@ -198,10 +198,11 @@ def _tables(plan: Plan) -> dict[str, pd.DataFrame]:
         }
     )
     names = pd.DataFrame(index=pd.Index(plan.cells.names, name="cell"))
+    perturbed = [p.names(plan.cells) for p in plan.perturbations]
     perturbations = pd.DataFrame(
         {
-            "gene": [p.names(plan.cells)[0] for p in plan.perturbations],
-            "gene_id": [p.names(plan.cells)[1] for p in plan.perturbations],
+            "gene": [symbols for symbols, _ in perturbed],
+            "gene_id": [identifiers for _, identifiers in perturbed],
             "kind": [p.kind.name for p in plan.perturbations],
             "tokens": [list(p.tokens) for p in plan.perturbations],
         }

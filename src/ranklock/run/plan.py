@@ -86,7 +86,7 @@ def make_plan(
     if ranks_of is None and not (asked.all_genes and asked.min_cells == 1):
         tasks, cells_left_out = find_tasks(named, cells, rows, most, insert=asked.insert)
     else:
-        tasks, cells_left_out = _empty(), []
+        tasks, cells_left_out = Tasks.none(), []
     if asked.controls:
         ranks_of = _with_controls(tasks, cells, most, asked.controls)
     if ranks_of is None and asked.all_genes and asked.min_cells == 1:
@@ -203,14 +203,9 @@ def _readable(
     keep = np.array(holds)[place.ravel()]
     if keep.all():
         return tasks, left_out
-    arrays = (tasks.cell, tasks.perturbation, tasks.rank, tasks.to_rank, tasks.shown)
     without = len(np.unique(tasks.cell[~keep]))
     entry = CellsLeftOut("", "", "", len(cells), {"hold none of the responders": without})
-    return Tasks(*(array[keep] for array in arrays)), [*left_out, entry]
-
-
-def _empty() -> Tasks:
-    return Tasks(*(np.zeros(0, np.int64) for _ in range(5)))
+    return tasks.at(keep), [*left_out, entry]
 
 
 def _nothing(

@@ -397,10 +397,12 @@ class Run:
         gene, cell
             Which perturbation in which cell; see :meth:`example` for the default.
         """
+        gene, cell = self.example(gene, cell)
+        return self._figure_of(gene, cell, self.effects_table(gene, cell))
+
+    def _figure_of(self, gene: str, cell: str, rows: pd.DataFrame) -> Figure:
         from ranklock.page.rank_shift import rank_shift_figure
 
-        gene, cell = self.example(gene, cell)
-        rows = self.effects_table(gene, cell)
         shifts = self.shifts
         written = shifts.loc[(shifts["gene"] == gene) & (shifts["cell"] == cell), "gene_ranks"]
         ranks = [int(r) for r in str(written.iloc[0]).split(f.TOGETHER) if r != f.NO_RANK]
@@ -410,9 +412,13 @@ class Run:
         """Draw the figure into the folder, where there is something to show."""
         from ranklock.page.style import draw
 
-        if f.GENES not in self.reads or self.effects_table(*self.example()).empty:
+        if f.GENES not in self.reads:
             return
-        figure = self.figure()
+        gene, cell = self.example()
+        rows = self.effects_table(gene, cell)
+        if rows.empty:
+            return
+        figure = self._figure_of(gene, cell, rows)
         for name in FIGURES:
             on_its_way = None if partial_folder is None else partial_folder / name
             write_whole(self.folder / name, partial(draw, figure), on_its_way)
@@ -469,7 +475,7 @@ def as_run(source: object) -> Run:
     Parameters
     ----------
     source
-        A run, the folder of one, or something whose ``folder`` holds one.
+        A run, the folder of one, or something that has a run as its ``run``.
 
     Raises
     ------

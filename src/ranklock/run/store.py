@@ -117,7 +117,7 @@ class Store:
         for table in self.tables:
             if not self._part(table, part).is_file():
                 paths = [self._shard(table, shard) for shard in self.shards_of(part)]
-                schema = self._read_schema(paths[0])
+                schema = pq.read_schema(paths[0])
                 self._write(self._part(table, part), schema, (self.read(path) for path in paths))
         for table in self.tables:
             for shard in self.shards_of(part):
@@ -223,9 +223,6 @@ class Store:
         except OutputError:
             return False
         return True
-
-    def _read_schema(self, path: Path) -> pa.Schema:
-        return pq.read_schema(path)
 
     def _check(self, path: Path) -> None:
         status = path.stat()

@@ -117,7 +117,22 @@ class Tasks:
         """
         keys = (self.perturbation, self.rank, self.shown, kinds[self.perturbation], self.cell)
         order = np.lexsort(keys)
-        return Tasks(*(getattr(self, name)[order] for name in _ARRAYS))
+        return self.at(order)
+
+    def at(self, where: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Tasks:
+        """Some of the tasks.
+
+        Parameters
+        ----------
+        where
+            Their indices, in the order wanted, or which of them, shape (tasks,).
+        """
+        return Tasks(*(getattr(self, name)[where] for name in _ARRAYS))
+
+    @classmethod
+    def none(cls) -> Tasks:
+        """No tasks at all."""
+        return cls(*(np.zeros(0, np.int64) for _ in _ARRAYS))
 
 
 _ARRAYS = ("cell", "perturbation", "rank", "to_rank", "shown")
@@ -235,7 +250,7 @@ def tasks_at_ranks(
 
 def _joined(parts: Sequence[tuple[Integers, ...]]) -> Tasks:
     if not parts:
-        return Tasks(*(np.zeros(0, np.int64) for _ in _ARRAYS))
+        return Tasks.none()
     return Tasks(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
