@@ -215,6 +215,14 @@ class NoiseFloor:
     comparisons: int
 
 
+# Of displacements that were propagated themselves: what is smaller than a millionth of a millionth
+# is exact, and counts as nothing.
+NO_NOISE = NoiseFloor(
+    cosine_distance=1e-24, displacement=1e-12, cell_shift=1e-24, cell_displacement=1e-12,
+    comparisons=0,
+)  # fmt: skip
+
+
 def noise_floor(repeats: Sequence[tuple[Embeddings, Embeddings]]) -> NoiseFloor:
     """Noise floor from repeats of cells.
 

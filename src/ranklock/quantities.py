@@ -22,6 +22,11 @@ def count(number: float) -> str:
     return f"{number / 1e6:.3g} M"
 
 
+def percent(part: float) -> str:
+    """A part of a whole, in two digits: "0.031 %"."""
+    return f"{100 * part:.2g} %"
+
+
 def size(number: float) -> str:
     """A number of bytes in words."""
     for prefix, size in (("TiB", 1 << 40), ("GiB", 1 << 30)):

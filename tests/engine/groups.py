@@ -10,8 +10,8 @@ import numpy as np
 
 from ranklock.arms import NOT_RANKED, Arm, Change, ModelInput, apply
 from ranklock.effects import approach, cosine_distance, displacement, displacements, distances
+from ranklock.engine.groups import Reading, TaskGroup
 from ranklock.engine.readout import Measured
-from ranklock.engine.tasks import Reading, TaskGroup
 from ranklock.genes.vocabulary import Vocabulary
 from tests.helpers import plain_forward, plain_logits
 

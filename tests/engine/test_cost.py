@@ -9,7 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ranklock.arms import KNOCK_OUT_ARMS, MOVE_ARMS, NOT_RANKED, baseline
 from ranklock.engine.cost import GroupShape, forward_flop, group_flop, peak_memory
-from ranklock.engine.tasks import Reading, measure_groups
+from ranklock.engine.groups import Reading
+from ranklock.engine.method import Method
+from ranklock.engine.tasks import measure_groups
 from ranklock.kinds import find_kind, rank_by_quarters
 from ranklock.models import load_model
 from ranklock.models.head import load_head
@@ -56,10 +58,13 @@ _MORE = {
 }
 
 
+TWO_FORWARDS = Method(displacement=False, precision="float32")
+
+
 def counted(model, group, reading):
     """torch's own counter looks at every product that is carried out."""
     with FlopCounterMode(display=False, custom_mapping=_MORE) as counter:
-        measure_groups(model, [group], reading)
+        measure_groups(model, [group], reading, method=TWO_FORWARDS)
     inputs = 1 + sum(map(len, group.arms.values()))
     of_head = 2 * inputs * WIDTH * (WIDTH + LABELS) if reading.head else 0  # which no plan counts
     return counter.get_total_flops() - of_head
@@ -172,7 +177,9 @@ import numpy as np
 from ranklock.models import load_model
 from ranklock.arms import baseline, find_arms
 from ranklock.engine.cost import GroupShape, peak_memory
-from ranklock.engine.tasks import Reading, measure_groups
+from ranklock.engine.groups import Reading
+from ranklock.engine.method import Method
+from ranklock.engine.tasks import measure_groups
 from ranklock.kinds import KNOCK_OUT
 from tests.engine.groups import group_of
 from tests.helpers import knock_out, vocabulary
@@ -183,7 +190,8 @@ arms = find_arms(None, KNOCK_OUT)
 ranks = range(1000, 1045, 4)
 group = group_of(cell, [knock_out(cell, [rank]) for rank in ranks],
                  {arm.name: arm for arm in arms}, words)
-measure_groups(model, [group], Reading(2, cell=True, special_frame=False))
+measure_groups(model, [group], Reading(2, cell=True, special_frame=False),
+               method=Method(displacement=False, precision="float32"))
 # Not getrusage: what that says survives an exec, so it would be the parent's.
 used = 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 print(used, peak_memory(model, arms, GroupShape(2048, tuple(ranks), 2048), "float32"))

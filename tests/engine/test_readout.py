@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranklock.effects import approach, displacement, displacements, distances
-from ranklock.engine.readout import Baseline, ReadStates, Segment, join, measure
+from ranklock.engine.readout import Baseline, Displacements, Segment, join, measure
 
 WIDTH = 12
 ARMS = ("delete", "hold", "shift")
@@ -26,8 +26,11 @@ def segment(seed, responders, perturbed, *, states=None):
 def measured(cells, *, cell=True, mean=True):
     """What is measured of some cells in one batch."""
     after = {
-        arm: ReadStates(
-            torch.from_numpy(np.concatenate([rows[arm].reshape(-1, WIDTH) for _, rows in cells])),
+        arm: Displacements(
+            torch.cat([
+                (torch.from_numpy(rows[arm]).double() - tasks.baseline.genes).flatten(0, 1)
+                for tasks, rows in cells
+            ]),
             None, None, None,
         )
         for arm in ARMS

@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 
 from ranklock.arms import KNOCK_OUT_ARMS, MOVE_ARMS, NOT_RANKED, baseline
 from ranklock.effects import displacements
-from ranklock.engine import batches, first_layer, tasks
+from ranklock.engine import batches, displaced, first_layer, tasks, two_forwards
 from ranklock.engine.forward import run_layers
-from ranklock.engine.tasks import Reading, measure_groups
+from ranklock.engine.groups import Reading
+from ranklock.engine.method import EXACT, FLOAT32, Method
+from ranklock.engine.tasks import measure_groups
 from ranklock.models import load_model
 from ranklock.models.head import load_head
 from tests.engine.groups import effects, group_of, plain_effects
 from tests.helpers import classifier, knock_out, move, plain_logits, vocabulary
 
 LAYERS, WIDTH = 3, 16
+TWO_FORWARDS = Method(displacement=False, precision="float32")
+METHODS = [FLOAT32, Method(True, "float64"), TWO_FORWARDS, EXACT]
 VOCABULARIES = {framed: vocabulary(special_frame=framed) for framed in (False, True)}
 
 
@@ -106,6 +110,7 @@ def ways(draw):
         "batch_size": draw(st.sampled_from([None, 1, 2, 5, 100])),
         "tokens": draw(st.sampled_from([4096, 100, 1])),
         "shared": draw(st.booleans()),
+        "method": draw(st.sampled_from(METHODS)),
     }
 
 
@@ -117,7 +122,9 @@ def measured_in(way, model, call, reading):
         patch.object(tasks, "tokens_at_once", lambda _: way["tokens"]),
         patch.object(batches, "tokens_at_once", lambda _: way["tokens"]),
     ):
-        measured = measure_groups(model, call, reading, batch_size=way["batch_size"])
+        measured = measure_groups(
+            model, call, reading, method=way["method"], batch_size=way["batch_size"]
+        )
     return [effects(*of_group, reading) for of_group in zip(call, measured, strict=True)]
 
 
@@ -273,25 +280,28 @@ def runs(monkeypatch):
         seen.append((sum(s.inputs for s in stretches), None if rows is None else len(rows)))
         return run_layers(encoder, states, stretches, layers, rows)
 
-    monkeypatch.setattr(tasks, "run_layers", record)
+    monkeypatch.setattr(two_forwards, "run_layers", record)
     return seen
 
 
 def test_the_last_layer_computes_only_the_rows_that_are_read(model, runs):
     group = knock_outs(*a_cell(40, framed=True), [3, 9], ("hold", "mask"), responders=[])
-    measure_groups(model, [group], Reading(LAYERS, cell=True, special_frame=True))
+    reading = Reading(LAYERS, cell=True, special_frame=True)
+    measure_groups(model, [group], reading, method=TWO_FORWARDS)
     assert runs == [(1, 1), (2, 1 * 2), (2, 1 * 2)]  # <cls> alone
 
 
 def test_all_layers_of_a_classifier_are_run_once_and_the_last_for_one_row(model, head, runs):
     group = knock_outs(*a_cell(40), [3, 9], ("hold",))
-    measure_groups(model, [group], Reading(2, cell=True, special_frame=False, head=head))
+    reading = Reading(2, cell=True, special_frame=False, head=head)
+    measure_groups(model, [group], reading, method=TWO_FORWARDS)
     assert runs == [(1, None), (1, 1), (2, None), (2, 2)]
 
 
 def test_tasks_of_many_cells_go_through_the_model_together(model, runs):
     call = [knock_outs(*a_cell(10 + seed, seed=seed), [1, 5], ("hold",)) for seed in range(6)]
-    measure_groups(model, call, Reading(2, cell=True, special_frame=False))
+    reading = Reading(2, cell=True, special_frame=False)
+    measure_groups(model, call, reading, method=TWO_FORWARDS)
     assert runs == [(6, None), (12, None)]  # all baselines, each once; all tasks
 
 
@@ -306,9 +316,9 @@ def test_memory_that_runs_out_halves_the_batch(model, monkeypatch):
 
     group = knock_outs(*a_cell(20), range(7), ("hold", "mask"))
     reading = Reading(2, cell=True, special_frame=False)
-    (expected,) = measure_groups(model, [group], reading)
-    monkeypatch.setattr(tasks, "run_layers", small_device)
-    (measured,) = measure_groups(model, [group], reading)
+    (expected,) = measure_groups(model, [group], reading, method=TWO_FORWARDS)
+    monkeypatch.setattr(two_forwards, "run_layers", small_device)
+    (measured,) = measure_groups(model, [group], reading, method=TWO_FORWARDS)
     assert_alike(effects(group, measured, reading), effects(group, expected, reading))
     assert sizes == [1, 7, 3, 1, 1] + [1, 1] * 6
 
@@ -317,7 +327,11 @@ def test_a_task_that_does_not_fit_at_all_is_said_to(model, monkeypatch):
     def no_device(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(tasks, "run_layers", no_device)
+    monkeypatch.setattr(two_forwards, "run_layers", no_device)
     group = knock_outs(*a_cell(20), range(3), ("hold",))
-    with pytest.raises(MemoryError, match="cpu is out of memory"):
-        measure_groups(model, [group], Reading(2, cell=True, special_frame=False))
+    monkeypatch.setattr(displaced, "displaced_layer", no_device)
+    for method in (FLOAT32, TWO_FORWARDS):
+        with pytest.raises(MemoryError, match="cpu is out of memory"):
+            measure_groups(
+                model, [group], Reading(2, cell=True, special_frame=False), method=method
+            )

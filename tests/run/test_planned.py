@@ -110,7 +110,7 @@ def test_said_in_words(model, cells, tmp_path):
         "Plan: 47 tasks (knock-out) in 3 cells, arms delete, hold, mask, shift: 191 forwards of "
         "1 layer"
     )
-    assert "FLOP in float32 on cpu, 1 shard; memory: about" in second
+    assert "FLOP as displacement in float32 on cpu, 1 shard; memory: about" in second
     assert "MiB of " in second.split("disk: about")[1]
     assert third == "Time: about 0 s at 1 GFLOP/s"
 

@@ -95,7 +95,8 @@ def test_few_perturbations_are_told_one_by_one(model, cells):
         assert said == format(of_arm[column].median(), ".2e")
     share = of_arm["shift_along_total"].sum() / of_arm["displacement_squared"].sum()
     assert any(f"Artefact share of delete: {share:.3f}" in line for line in lines)
-    assert f"{run.floor.cosine_distance:.1e} for genes" in lines[-1]
+    assert lines[-1] == run.manifest.computed.accuracy.said()
+    assert lines[-1].startswith("Error of the displacement in float32, median in ")
 
 
 def test_genes_left_out_are_counted(model, cells):

@@ -27,6 +27,7 @@ from ranklock.errors import InputError, OptionError
 from ranklock.genes.network import Network
 from ranklock.kinds import KNOCK_OUT
 from ranklock.models import Model
+from ranklock.models.precision import AUTO
 from ranklock.run.asked import AUDIT, ESTIMATE, Asked
 from ranklock.run.files import write_whole
 from ranklock.run.run import INNER, Run, as_run
@@ -52,7 +53,7 @@ def audit(
     layer: int = -1,
     states: States | None = None,
     network: Network | None = None,
-    precision: str = "float32",
+    precision: str = AUTO,
     batch_size: int | None = None,
     figures: Sequence[str] = (),
     overwrite: bool = False,

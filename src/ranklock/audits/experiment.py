@@ -12,6 +12,7 @@ import numpy as np
 from ranklock.audits.budget import Budget
 from ranklock.audits.sample import FEWEST, Sample, draw_sample
 from ranklock.cells import Cells
+from ranklock.engine.method import baseline_precision
 from ranklock.errors import InputError
 from ranklock.genes.network import Network
 from ranklock.models import Model
@@ -52,7 +53,8 @@ class Experiment:
             return None
         return embed_states(
             self.states, self.cells, self.model, self._trial.depth,
-            precision=self.asked.precision, batch_size=self.batch_size, members=self.members,
+            precision=baseline_precision(self.asked.precision), batch_size=self.batch_size,
+            members=self.members,
             kept=self.folder / STATES, progress=self.progress,
         )  # fmt: skip
 

@@ -90,7 +90,7 @@ def audit(
     network: NetworkFile = None,
     arms: o.ArmNames = o.USUAL_ARMS,
     layer: o.LayerNumber = -1,
-    precision: o.Precision = "float32",
+    precision: o.Precision = "auto",
     device: o.Device = None,
     threads: o.Threads = None,
     figures: FigureFiles = None,

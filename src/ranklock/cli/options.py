@@ -179,9 +179,18 @@ Precision = Annotated[
     str,
     option(
         EXPERIMENT,
-        "Number format of the forwards: float32; tf32, bfloat16, float16 where the device has "
-        "them. The measured noise floor says what it costs.",
+        "Number format: float32, float64; tf32, bfloat16, float16 where the device has them. auto: "
+        "the fastest here whose measured error is small enough.",
         "--precision",
+    ),
+]
+Accuracy = Annotated[
+    float,
+    option(
+        EXPERIMENT,
+        "Error that is allowed, as a part of an effect: median; five times that at the 95th "
+        "percentile.",
+        "--accuracy",
     ),
 ]
 Threads = Annotated[

@@ -57,7 +57,8 @@ class ExperimentOptions:
     responder: o.Responder = None
     responders: o.Responders = None
     layer: o.LayerNumber = -1
-    precision: o.Precision = "float32"
+    precision: o.Precision = "auto"
+    accuracy: o.Accuracy = 0.01
     donor: o.Donor = None
 
 
@@ -99,6 +100,7 @@ def perturb(
             read=o.listed(experiment.read),
             layer=experiment.layer,
             precision=experiment.precision,
+            accuracy=experiment.accuracy,
             donor=experiment.donor,
             min_cells=experiment.min_cells,
             strict=experiment.strict,

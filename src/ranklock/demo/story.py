@@ -22,6 +22,7 @@ from ranklock.run.states import States
 from ranklock.run.work import work_folder
 
 GENE = "SPI1"
+PRECISION = "float32"  # the same numbers on every machine
 CELL_TYPE, GOAL = "CD14+ Monocyte", "Dendritic"
 RUN, AUDIT, EFFECTS = "run", "audit", "effects.h5ad"
 STEP = 2.0  # called a step when genes below the rank move this many times as far as those above it
@@ -72,7 +73,13 @@ def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = Tr
             cells_file(), vocabulary_file(), select=Selection(where={"cell_type": (CELL_TYPE,)})
         )
         run = perturb(
-            monocytes, model, [GENE], out=work.folder / RUN, overwrite=overwrite, progress=progress
+            monocytes,
+            model,
+            [GENE],
+            precision=PRECISION,
+            out=work.folder / RUN,
+            overwrite=overwrite,
+            progress=progress,
         )
         write_whole(work.folder / EFFECTS, run.effects().write_h5ad)
         audited = audit(
@@ -80,6 +87,7 @@ def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = Tr
             model,
             work.folder / AUDIT,
             states=States("cell_type", start=(CELL_TYPE,), goal=GOAL),
+            precision=PRECISION,
             overwrite=overwrite,
             progress=progress,
         )

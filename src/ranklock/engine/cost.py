@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from ranklock.arms import NOT_RANKED, Arm, Edit, Positions
 from ranklock.engine.batches import usual_batch_size
 from ranklock.engine.first_layer import SCORES_AT_ONCE, shares
-from ranklock.engine.tasks import WORTH_TRIMMING, sharing_slices
+from ranklock.engine.groups import WORTH_TRIMMING
+from ranklock.engine.tasks import sharing_slices
 from ranklock.models import Model
 from ranklock.models.precision import stored_as
 

@@ -39,8 +39,11 @@ class Baseline:
 
 
 @dataclass(frozen=True, eq=False)
-class ReadStates:
-    """What was read of inputs under one arm; as of :class:`Baseline`, inputs one after another."""
+class Displacements:
+    """Perturbed minus unperturbed, of inputs under one arm, inputs one after another, in float64.
+
+    As of :class:`Baseline`, but logits are those of the perturbed inputs themselves.
+    """
 
     genes: Tensor
     first: Tensor | None
@@ -101,7 +104,7 @@ class Measured:
 
 
 def measure(
-    segments: Sequence[Segment], after: Mapping[str, ReadStates], *, cell: bool, mean: bool
+    segments: Sequence[Segment], after: Mapping[str, Displacements], *, cell: bool, mean: bool
 ) -> list[Measured]:
     """Inner products of the displacements of responders and of the cell embedding.
 
@@ -110,7 +113,7 @@ def measure(
     segments
         The tasks of a batch, cell by cell.
     after
-        Arm → what was read after each task.
+        Arm → what moved in each task. Displacements of perturbed genes are set to zero.
     cell
         Whether the cell embedding is read.
     mean
@@ -119,11 +122,9 @@ def measure(
     index = _Index.of(segments, next(iter(after.values())).genes.device)
     before = torch.cat([segment.baseline.genes for segment in segments])
     spread = before[index.before_of_row]
-    deltas = {}
-    for arm, read in after.items():
-        delta = read.genes.double() - spread
+    deltas = {arm: read.genes for arm, read in after.items()}
+    for delta in deltas.values():
         delta[index.perturbed_rows] = 0.0
-        deltas[arm] = delta
     squared = (before * before).sum(-1)[index.before_of_row]
     genes = _moments(spread, deltas, squared)
     of_cell: Ends | None = None
@@ -225,8 +226,8 @@ def _ends(
     segments: Sequence[Segment], index: _Index, after: Mapping[str, Tensor | None], name: str
 ) -> Ends:
     starts = torch.stack([getattr(segment.baseline, name) for segment in segments])
-    start = starts[index.segment_of_task]
-    return start, {arm: read - start for arm, read in after.items() if read is not None}
+    moved = {arm: read for arm, read in after.items() if read is not None}
+    return starts[index.segment_of_task], moved
 
 
 def _of_cells(
@@ -290,7 +291,7 @@ def _cut_genes(moments: Moments, index: _Index, segments: Sequence[Segment], s: 
     return _cut(moments, index.rows[s], shape)
 
 
-def _logits(after: Mapping[str, ReadStates], tasks: slice) -> Mapping[str, Numbers] | None:
+def _logits(after: Mapping[str, Displacements], tasks: slice) -> Mapping[str, Numbers] | None:
     logits = {arm: read.logits for arm, read in after.items() if read.logits is not None}
     return {arm: tensor[tasks].cpu().numpy() for arm, tensor in logits.items()} or None
 

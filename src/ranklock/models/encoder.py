@@ -64,6 +64,8 @@ class Layer:
         Bias of the queries. That of the keys adds the same to all scores of a query, which softmax
         does not see; that of the values is added to every weighted mean of values as it stands, so
         it is in the bias of ``attention_out``.
+    activation, activate
+        Its name, as transformers has it, and the function.
     """
 
     project_weight: Tensor
@@ -71,6 +73,7 @@ class Layer:
     attention_out: Dense
     attention_norm: Norm
     widen: Dense
+    activation: str
     activate: Callable[[Tensor], Tensor]
     narrow: Dense
     norm: Norm
@@ -186,11 +189,15 @@ def encoder_of(model: Model, precision: str = "float32") -> Encoder:
 def _lay_out(model: Model, kind: torch.dtype) -> Encoder:
     bert: BertModel = model.encoder
 
+    # What is made of several weights is made of them exactly.
+    def wide(tensor: Tensor) -> Tensor:
+        return tensor.detach().double()
+
     def put(tensor: Tensor) -> Tensor:
         return tensor.detach().to(model.device, kind)
 
     def dense(part: Any, more_bias: Tensor | float = 0.0) -> Dense:
-        return Dense(put(part.weight.T.contiguous()), put(part.bias + more_bias))
+        return Dense(put(part.weight.T.contiguous()), put(wide(part.bias) + more_bias))
 
     def norm(part: Any) -> Norm:
         return Norm(put(part.weight), put(part.bias), part.eps)
@@ -202,9 +209,10 @@ def _lay_out(model: Model, kind: torch.dtype) -> Encoder:
         return Layer(
             project_weight=put(torch.cat([query.weight, key.weight, value.weight]).T.contiguous()),
             query_bias=put(query.bias),
-            attention_out=dense(out, out.weight @ value.bias),
+            attention_out=dense(out, wide(out.weight) @ wide(value.bias)),
             attention_norm=norm(part.attention.output.LayerNorm),
             widen=dense(part.intermediate.dense),
+            activation=model.encoder.config.hidden_act,
             activate=_in_place(part.intermediate.intermediate_act_fn),
             narrow=dense(part.output.dense),
             norm=norm(part.output.LayerNorm),
@@ -214,7 +222,7 @@ def _lay_out(model: Model, kind: torch.dtype) -> Encoder:
     types = embeddings.token_type_embeddings.weight[0]
     return Encoder(
         tokens=put(embeddings.word_embeddings.weight),
-        positions=put(embeddings.position_embeddings.weight + types),
+        positions=put(wide(embeddings.position_embeddings.weight) + wide(types)),
         norm=norm(embeddings.LayerNorm),
         layers=tuple(layer(part) for part in bert.encoder.layer),
         heads=model.heads,

@@ -11,7 +11,8 @@ from ranklock.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "float64")
+AUTO = "auto"  # the fastest that is exact enough, measured
 # NVIDIA's compute capability from which the hardware multiplies in a format.
 _CUDA_SINCE = {"tf32": (8, 0), "bfloat16": (8, 0), "float16": (5, 3)}
 
@@ -52,14 +53,16 @@ def offered_precisions(device: str) -> tuple[str, ...]:
         faster = [name for name, check in supported.items() if check()]
     else:
         faster = ["float16"]
-    return ("float32", *faster)
+    return ("float32", "float64", *faster)
 
 
 def stored_as(precision: str) -> torch.dtype:
     """What weights and activations are stored in; TF32 is a way of multiplying float32."""
     import torch
 
-    kinds = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+    kinds = {
+        "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64,
+    }  # fmt: skip
     return kinds.get(precision, torch.float32)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ranklock.errors import OptionError
 from ranklock.kinds import find_kinds
-from ranklock.models.precision import PRECISIONS
+from ranklock.models.precision import AUTO, PRECISIONS
 from ranklock.run.fields import CELL, GENES, READS
 
 ALL = "all"
@@ -41,7 +41,10 @@ class Asked:
     layer
         Layer that is read, as Geneformer's ``emb_layer``: 0 the last, -1 the second to last.
     precision
-        Number format of the forwards.
+        Number format of the products with displacements, or ``auto``.
+    accuracy
+        Error that is allowed, as a part of an effect: of the median, and a fifth of what is allowed
+        of the 95th percentile.
     donor
         Column of the cells' metadata that names donors: the replicates of later tests.
     min_cells
@@ -63,7 +66,8 @@ class Asked:
     controls: int = 0
     insert: bool = False
     layer: int = -1
-    precision: str = "float32"
+    precision: str = AUTO
+    accuracy: float = 0.01
     donor: str | None = None
     min_cells: int = 1
     strict: bool = False
@@ -77,9 +81,14 @@ class Asked:
                 raise OptionError(f"--read {name!r} is none of {', '.join(READS)}.")
         if not self.read:
             raise OptionError(f"Nothing is to be read; name some of {', '.join(READS)} (--read).")
-        if self.precision not in PRECISIONS:
+        if self.precision not in (AUTO, *PRECISIONS):
             raise OptionError(
-                f"There is no precision {self.precision!r}; there are: {', '.join(PRECISIONS)}."
+                f"There is no precision {self.precision!r}; there are: "
+                f"{', '.join((AUTO, *PRECISIONS))}."
+            )
+        if not 0 < self.accuracy <= 1:
+            raise OptionError(
+                f"--accuracy {self.accuracy:g} is no part of an effect; name one like 0.01."
             )
         if self.controls < 0 or (self.controls and (not self.genes or self.together)):
             raise OptionError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ranklock.effects import NO_NOISE
+from ranklock.engine.method import baseline_precision
 from ranklock.engine.readout import Measured
 from ranklock.engine.tasks import measure_groups
 from ranklock.errors import InputError
@@ -31,6 +35,7 @@ from ranklock.run.manifest import (
     StatesUsed,
 )
 from ranklock.run.metadata import add_metadata, spreadsheet_safe
+from ranklock.run.method_choice import Chosen, choose_method
 from ranklock.run.noise import measure_noise
 from ranklock.run.plan import Plan
 from ranklock.run.run import (
@@ -75,7 +80,7 @@ def execute(
     overwrite
         Replace another run, or a finished one, that is in the folder.
     batch_size
-        Tasks in one forward; found if not given. It changes nothing beyond the noise floor.
+        Tasks in one forward; found if not given. It changes nothing beyond the measured error.
     figure
         Whether to draw the figure into the folder once all is done.
     progress
@@ -100,11 +105,13 @@ def execute(
     plan.check_fits(place, already=bytes_in(place) if begun else 0)
     with work_folder(folder, KIND, identity, OWN, overwrite=overwrite) as work:
         store = Store(work.folder, digest_of(work.identity), plan.shards, bool(plan.effect_fields))
-        if progress:
-            print("\n".join(plan.describe(folder=work.folder)), file=sys.stderr)
         store.prepare()
         with work.setup_lock():
-            _set_up(work, store, plan, states_asked)
+            computed = _set_up(work, store, plan, states_asked)
+        plan = replace(plan, method=computed.method)
+        if progress:
+            print("\n".join(plan.describe(folder=work.folder)), file=sys.stderr)
+            print(f"Method: {computed.method} ({computed.why})", file=sys.stderr)
         _run_parts(plan, store, batch_size, progress=progress)
         _finish(work, store, figure=figure, progress=progress)
     return open_run(work.folder)
@@ -130,15 +137,18 @@ def identity_of(plan: Plan) -> dict[str, Any]:
         "what is read": list(plan.asked.read),
         "states": None if plan.states is None else [list(plan.state_names), plan.states.sha256],
         "classes": None if plan.head is None else list(plan.head.labels),
-        "precision": plan.asked.precision,
+        "precision": [plan.asked.precision, plan.asked.accuracy],
         "purpose": plan.asked.purpose,
         "numerics": NUMERICS,
         "format": [MANIFEST_VERSION, STORE_VERSION],
     }
 
 
-def _set_up(work: WorkFolder, store: Store, plan: Plan, states_asked: StatesAsked | None) -> None:
-    """Write what a run is before its first shard; again what is missing of it, or damaged."""
+def _set_up(work: WorkFolder, store: Store, plan: Plan, states_asked: StatesAsked | None) -> Chosen:
+    """Write what a run is before its first shard; again what is missing of it, or damaged.
+
+    Returns how it is computed, which a run that goes on keeps.
+    """
     contents = {
         name: table.to_parquet(write_page_checksum=True) for name, table in _tables(plan).items()
     }
@@ -157,8 +167,11 @@ def _set_up(work: WorkFolder, store: Store, plan: Plan, states_asked: StatesAske
             write_whole(path, partial(_write_bytes, content=content), work.locks / name)
     if plan.states is not None:
         _keep_states(work, plan, plan.states)
-    if not begun:
-        work.write_manifest(_manifest(plan, states_asked).to_json() | {"identity": work.identity})
+    if begun:
+        return Manifest.read(work.folder).computed
+    manifest = _manifest(plan, states_asked)
+    work.write_manifest(manifest.to_json() | {"identity": work.identity})
+    return manifest.computed
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
@@ -173,7 +186,7 @@ def _left_out(genes: Sequence[GeneLeftOut]) -> pd.DataFrame:
 def _keep_states(work: WorkFolder, plan: Plan, states: StateEmbeddings) -> None:
     """Write the states' embeddings, unless they are there: other processes have taken those."""
     path = work.folder / STATES
-    key = key_of(states.sha256, plan.model, plan.depth, plan.asked.precision)
+    key = key_of(states.sha256, plan.model, plan.depth, baseline_precision(plan.asked.precision))
     if read_states(path, key, len(states.groups)) is None:
         write = partial(
             write_states, vectors=states.vectors, groups=states.groups, names=states.names, key=key
@@ -215,14 +228,18 @@ def _tables(plan: Plan) -> dict[str, pd.DataFrame]:
 
 
 def _manifest(plan: Plan, states_asked: StatesAsked | None) -> Manifest:
-    lengths = [(len(plan.cells.ranked[row]), int(row)) for row in plan.cells_used]
-    first = np.searchsorted(plan.tasks.cell, [row for _, row in sorted(lengths)])
-    places = np.linspace(0, len(first) - 1, min(len(first), 3)).astype(int)
-    floor = measure_noise(
-        [plan.baseline_of(int(first[place])) for place in places],
-        plan.model, plan.depth, special_frame=plan.cells.special_frame,
-        precision=plan.asked.precision,
-    )  # fmt: skip
+    with _fitting(plan):
+        computed = choose_method(plan)
+    floor = NO_NOISE
+    if not computed.displacement:
+        lengths = [(len(plan.cells.ranked[row]), int(row)) for row in plan.cells_used]
+        first = np.searchsorted(plan.tasks.cell, [row for _, row in sorted(lengths)])
+        places = np.linspace(0, len(first) - 1, min(len(first), 3)).astype(int)
+        floor = measure_noise(
+            [plan.baseline_of(int(first[place])) for place in places],
+            plan.model, plan.depth, special_frame=plan.cells.special_frame,
+            precision=computed.precision,
+        )  # fmt: skip
     states = None
     if plan.states is not None and states_asked is not None:
         states = StatesUsed(
@@ -237,8 +254,9 @@ def _manifest(plan: Plan, states_asked: StatesAsked | None) -> Manifest:
         planned=Planned(
             len(plan.cells_used), len(plan.tasks), plan.forwards, plan.flop, plan.shards
         ),
+        computed=computed,
         noise_floor=floor,
-        made_from=Provenance.of(plan.cells, plan.model, plan.depth, plan.asked.precision),
+        made_from=Provenance.of(plan.cells, plan.model, plan.depth, computed.precision),
         genes_left_out=plan.genes_left_out,
         cells_left_out=plan.cells_left_out,
     )
@@ -266,21 +284,29 @@ def _run_parts(plan: Plan, store: Store, batch_size: int | None, *, progress: bo
 def _computed(plan: Plan, shard: int, batch_size: int | None) -> tuple[Any, Any]:
     groups = plan.groups_of(plan.tasks_of(shard))
     inputs = [plan.group(group) for group in groups]
-    try:
+    with _fitting(plan, shard):
         measured = measure_groups(
-            plan.model, inputs, plan.reading, precision=plan.asked.precision, batch_size=batch_size
+            plan.model, inputs, plan.reading, method=plan.method, batch_size=batch_size
         )
-    except MemoryError as error:
-        longest = max(groups, key=lambda group: plan.tasks.shown[group.start])
-        row = int(plan.tasks.cell[longest.start])
-        raise InputError(
-            f"One task in cell {plan.cells.names[row]} ({plan.tasks.shown[longest.start]} genes) "
-            f"does not fit into the memory of {plan.model.device}; take fewer arms, or another "
-            "device. What was done is kept."
-        ) from error
     for group, numbers in zip(groups, measured, strict=True):
         _check_finite(plan, group, numbers)
     return tables_of(plan, groups, inputs, measured)
+
+
+@contextmanager
+def _fitting(plan: Plan, shard: int | None = None) -> Iterator[None]:
+    """Say which cell does not fit into memory, of a shard or of the whole run."""
+    try:
+        yield
+    except MemoryError as error:
+        tasks = range(len(plan.tasks)) if shard is None else plan.tasks_of(shard)
+        longest = max(tasks, key=lambda task: plan.tasks.shown[task])
+        row = int(plan.tasks.cell[longest])
+        raise InputError(
+            f"One task in cell {plan.cells.names[row]} ({plan.tasks.shown[longest]} genes) "
+            f"does not fit into the memory of {plan.model.device}; take fewer arms, or another "
+            "device. What was done is kept."
+        ) from error
 
 
 def _check_finite(plan: Plan, group: range, measured: Measured) -> None:
@@ -292,7 +318,7 @@ def _check_finite(plan: Plan, group: range, measured: Measured) -> None:
         name = plan.cells.names[int(plan.tasks.cell[group.start])]
         raise InputError(
             f"The model gives NaN or infinity for cell {name} of {plan.cells.source}; its weights "
-            f"are damaged, or too large for {plan.asked.precision}. What was done is kept."
+            f"are damaged, or too large for {plan.method.precision}. What was done is kept."
         )
 
 

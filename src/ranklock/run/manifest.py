@@ -13,6 +13,7 @@ from ranklock.effects import NoiseFloor
 from ranklock.genes.names import GeneLeftOut
 from ranklock.models import Model
 from ranklock.run.asked import Asked
+from ranklock.run.method_choice import Chosen
 from ranklock.run.record import Record
 from ranklock.run.state_cells import DonorLeftOut, StateCells
 from ranklock.run.states import StatesAsked
@@ -20,9 +21,9 @@ from ranklock.run.tasks import CellsLeftOut
 
 KIND = "run"
 # Of the manifest and of the files beside it; a run is read by the version that wrote it.
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 # Of what the forwards and the readout compute; raised whenever their numbers change.
-NUMERICS = 2
+NUMERICS = 3
 
 _PACKAGES = ("ranklock", "torch", "transformers", "numpy", "anndata", "pyarrow")
 
@@ -184,8 +185,10 @@ class Manifest(Record):
         States that cells may move towards; None without any.
     planned
         The size of the run.
+    computed
+        How, why so, and with what error.
     noise_floor
-        What rounding alone can do, measured in this run.
+        What rounding alone can do where two forwards were subtracted; zero for displacements.
     made_from
         Cells, vocabulary, model, machine and versions.
     genes_left_out, cells_left_out
@@ -206,6 +209,7 @@ class Manifest(Record):
     labels: tuple[str, ...]
     states: StatesUsed | None
     planned: Planned
+    computed: Chosen
     noise_floor: NoiseFloor
     made_from: Provenance
     genes_left_out: tuple[GeneLeftOut, ...] = ()

@@ -17,7 +17,7 @@ from ranklock.models import Model
 from ranklock.models.checkpoint import check_token_range, check_vocabulary
 from ranklock.models.encoder import output_of_layer
 from ranklock.models.head import load_head
-from ranklock.models.precision import check_precision
+from ranklock.models.precision import AUTO, check_precision
 from ranklock.run.asked import Asked
 from ranklock.run.fields import CELL, GENES, LOGITS
 from ranklock.run.gene_choice import names_left_out, refuse, usable_genes
@@ -71,7 +71,8 @@ def make_plan(
         raise OptionError(
             f"Runs are on cpu and cuda, not on {model.device}: effects are summed in float64."
         )
-    check_precision(asked.precision, model.device)
+    if asked.precision != AUTO:
+        check_precision(asked.precision, model.device)
     if states is not None and CELL not in asked.read:
         raise OptionError("Shifts towards states are of the cell embedding; read it (--read cell).")
     head = load_head(model.name, device=model.device) if LOGITS in asked.read else None

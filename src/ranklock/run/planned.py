@@ -24,8 +24,10 @@ from ranklock.arms import (
 )
 from ranklock.cells import Cells
 from ranklock.engine.cost import GroupShape, forward_flop, group_flop, peak_memory
+from ranklock.engine.groups import Reading, TaskGroup
 from ranklock.engine.memory import available_memory
-from ranklock.engine.tasks import Reading, TaskGroup, measure_groups
+from ranklock.engine.method import FLOAT32, Method
+from ranklock.engine.tasks import measure_groups
 from ranklock.errors import InputError, OutputError
 from ranklock.genes.names import GeneLeftOut
 from ranklock.kinds import Kind
@@ -68,6 +70,8 @@ class Plan:
         What cells may move towards, and the classifier that reads them.
     genes_left_out, cells_left_out
         Genes that cannot be perturbed, and cells in which the others cannot.
+    method
+        How effects are computed, as far as that is known.
     """
 
     cells: Cells
@@ -83,6 +87,7 @@ class Plan:
     head: Head | None
     genes_left_out: tuple[GeneLeftOut, ...]
     cells_left_out: tuple[CellsLeftOut, ...]
+    method: Method = FLOAT32
 
     @cached_property
     def reading(self) -> Reading:
@@ -275,7 +280,7 @@ class Plan:
                 self.model,
                 arms,
                 shape,
-                self.asked.precision,
+                self.method.precision,
                 batch_size,
                 of_all_cells=len(self.tasks),
             )
@@ -357,7 +362,7 @@ class Plan:
             f"Plan: {counted(len(self.tasks), 'task')} ({done}) in "
             f"{counted(len(self.cells_used), 'cell')}, arms {', '.join(self.arm_names)}: "
             f"{counted(self.forwards, 'forward')} of {counted(self.depth, 'layer')}",
-            f"Work: {count(self.flop)}FLOP in {self.asked.precision} on {self.model.device}, "
+            f"Work: {count(self.flop)}FLOP as {self.method} on {self.model.device}, "
             f"{counted(self.shards, 'shard')}; memory: about {size(self.memory)} of {size(free)} "
             f"free; disk: about {size(self.disk)}" + disk,
         ]
@@ -367,18 +372,21 @@ class Plan:
 
     def measure_rate(self) -> float:
         """Floating-point operations a second, from some tasks of cells of median length."""
+        self.run_some(self.method)  # which warms up
+        started = time.perf_counter()
+        flop = self.run_some(self.method)
+        return max(flop, 1.0) / (time.perf_counter() - started)
+
+    def run_some(self, method: Method) -> float:
+        """Run some tasks of cells of median length; operations that they are of."""
         order = np.argsort(self.tasks.shown, kind="stable")
         middle = int(order[len(order) // 2])
         shard = self.tasks_of(int(self.shard_of[middle]))
         start = max(min(middle, shard.stop - _TASKS_TO_TIME), shard.start)
         few = range(start, min(start + _TASKS_TO_TIME, shard.stop))
         groups = [self.group(group) for group in self.groups_of(few)]
-        for _ in range(2):  # the first one warms up
-            started = time.perf_counter()
-            measure_groups(self.model, groups, self.reading, precision=self.asked.precision)
-            took = time.perf_counter() - started
-        alone = float(self._flop_of_task[few.start : few.stop].sum())
-        return max(alone, 1.0) / took
+        measure_groups(self.model, groups, self.reading, method=method)
+        return float(self._flop_of_task[few.start : few.stop].sum())
 
     def check_fits(self, folder: Path | None, already: int = 0) -> None:
         """Refuse a run that does not fit the machine.

@@ -18,9 +18,9 @@ from ranklock.effects import (
     distances,
     median,
 )
+from ranklock.engine.groups import TaskGroup
 from ranklock.engine.moments import masking_pair
 from ranklock.engine.readout import Measured
-from ranklock.engine.tasks import TaskGroup
 from ranklock.run import fields as f
 from ranklock.run.plan import Plan
 

@@ -55,12 +55,13 @@ def describe_run(run: Run, top: int = 10) -> list[str]:
         lines += _towards(run, of_kind, top)
         lines += _classes(run, of_kind, top)
     lines += _both_directions(run, top)
+    lines += ["", run.manifest.computed.accuracy.said()]
     floor = run.floor
-    lines += [
-        "",
-        f"Noise floor ({run.manifest.asked.precision}): {floor.cosine_distance:.1e} for genes, "
-        f"{floor.cell_shift:.1e} for the cell embedding; effects under it are marked.",
-    ]
+    if floor.comparisons:
+        lines.append(
+            f"Noise floor of two forwards: {floor.cosine_distance:.1e} for genes, "
+            f"{floor.cell_shift:.1e} for the cell embedding; effects under it are marked."
+        )
     left_out = len(run.manifest.genes_left_out)
     if left_out:
         lines.append(f"Genes left out: {left_out}, with the reasons in left_out.csv")
