@@ -28,7 +28,7 @@ from common import (
 )
 
 import ranklock
-from ranklock.engine import batches, tasks
+from ranklock.engine import batches, displaced, tasks, two_forwards
 from ranklock.engine.first_layer import FirstLayer
 from ranklock.models.encoder import Encoder
 from ranklock.run.fields import towards_as_geneformer
@@ -36,8 +36,9 @@ from ranklock.run.fields import towards_as_geneformer
 GOAL = "goal"
 # Forwards are what runs layers; planning, packing, inner products and files are outside of them.
 FORWARDS = (
-    (tasks, "run_layers"), (batches, "run_layers"), (tasks, "first_layer"),
-    (FirstLayer, "states"), (Encoder, "embed"),
+    (displaced, "layer_baselines"), (displaced, "displaced_layer"),
+    (displaced, "embedded_displacement"), (two_forwards, "run_layers"), (batches, "run_layers"),
+    (tasks, "first_layer"), (FirstLayer, "states"), (Encoder, "embed"),
 )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def main() -> None:
         plain = today.load(path, asked.attention, model.device)
         print(
             f"{asked.architecture}, attention of today's way: {plain.config._attn_implementation}, "
-            "towards a goal, float32, arm delete"
+            "towards a goal, arm delete; ranklock in --precision auto"
         )
         for shape in SHAPES:
             cells = max(1, round(shape.cells * asked.part))
@@ -120,19 +121,20 @@ def compare(
         f"{shape.genes} genes × {shape.cells} cells × {shape.tokens} tokens: today "
         f"{np.median(seconds['today']):.1f} s (batches of {batch}), ranklock "
         f"{np.median(seconds['ranklock']):.1f} s; {ratio(seconds['today'], seconds['ranklock'])}; "
-        f"{np.median(outside):.1%} of ranklock's time outside the forwards",
+        f"{np.median(outside):.1%} of ranklock's time outside the forwards; computed as "
+        f"{ranklock.read_run(out).manifest.computed.method}",
         flush=True,
     )
 
 
 def check(run: ranklock.Run, shifts: dict[int, list[float]]) -> None:
-    """Both ways found the same, to the rounding of cosines in float32."""
+    """Both ways found the same: to the rounding of cosines in float32, and the error allowed."""
     rows = run.shifts.set_index("gene")[towards_as_geneformer(GOAL)]
     for gene, values in shifts.items():
         # Cells of one length are in the order in which they were given, on both sides.
         rises = rows[run.genes.loc[gene, "symbol"]].to_numpy()
-        worst = np.abs(rises - np.array(values)).max()
-        assert worst < 2e-6, f"the two ways differ by {worst} for gene {gene}"
+        off = np.abs(rises - np.array(values)) - 0.05 * np.abs(values)
+        assert off.max() < 2e-6, f"the two ways differ by {off.max()} for gene {gene}"
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_a_run_says_the_plan_and_what_it_found_and_show_says_it_again(call, tmp_
         result.stdout
     )
     assert "Artefact share of delete: " in result.stdout
-    assert "Noise floor (float32): " in result.stdout
+    assert "Error of the displacement in float32, median in " in result.stdout
     assert call("show", tmp_path / "run").stdout == result.stdout
 
 

@@ -34,8 +34,8 @@ def double(model):
     def layer(part):
         return Layer(
             part.project_weight.double(), part.query_bias.double(), dense(part.attention_out),
-            norm(part.attention_norm), dense(part.widen), part.activate, dense(part.narrow),
-            norm(part.norm),
+            norm(part.attention_norm), dense(part.widen), part.activation, part.activate,
+            dense(part.narrow), norm(part.norm),
         )  # fmt: skip
 
     return replace(

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 
 from ranklock.arms import NOT_RANKED, Arm, Edit, Positions
 from ranklock.engine.batches import usual_batch_size
+from ranklock.engine.displaced import ROWS_ON_CPU, ROWS_ON_GPU
+from ranklock.engine.displaced_attention import SCORES_ON_CPU, SCORES_ON_GPU
 from ranklock.engine.first_layer import SCORES_AT_ONCE, shares
 from ranklock.engine.groups import WORTH_TRIMMING
-from ranklock.engine.tasks import sharing_slices
+from ranklock.engine.method import Method, baseline_precision
+from ranklock.engine.tasks import DISPLACEMENT_BYTES, sharing_slices
 from ranklock.models import Model
 from ranklock.models.precision import stored_as
 
@@ -68,7 +71,9 @@ class GroupShape:
         return arm.edit is Edit.MOVE and 0 < lacking < self.tasks
 
 
-def forward_flop(model: Model, tokens: int, rows: int, depth: int, *, logits: bool = False) -> int:
+def forward_flop(
+    model: Model, tokens: int, rows: int, depth: int, *, logits: bool = False, attention: int = 1
+) -> int:
     """Operations of one input through its layers.
 
     Parameters
@@ -81,25 +86,37 @@ def forward_flop(model: Model, tokens: int, rows: int, depth: int, *, logits: bo
         Layers after which they are read.
     logits
         Whether a classifier reads the first token after all layers; its own products are few.
+    attention
+        Products of attention, in those of a forward: a displacement takes two.
     """
+    whole = _layer(model, tokens, tokens, attention)
     if logits:
         beyond = model.layers - depth
-        above = (beyond - 1) * _layer(model, tokens, tokens) + _layer(model, tokens, 1)
-        return depth * _layer(model, tokens, tokens) + (above if beyond else 0)
+        above = (beyond - 1) * whole + _layer(model, tokens, 1, attention)
+        return depth * whole + (above if beyond else 0)
     if not depth:
         return 0
-    return (depth - 1) * _layer(model, tokens, tokens) + _last(model, tokens, rows)
+    return (depth - 1) * whole + _layer(model, tokens, _computed(tokens, rows), attention)
 
 
 def group_flop(
-    model: Model, arms: Iterable[Arm], group: GroupShape, depth: int, *, logits: bool = False
+    model: Model,
+    arms: Iterable[Arm],
+    group: GroupShape,
+    depth: int,
+    *,
+    logits: bool = False,
+    displacement: bool = False,
 ) -> int:
     """Operations of the tasks of one kind in one cell, their baseline included.
 
     As they are done for knock-outs and for moves to one rank; for other moves, backfill and sets of
-    genes at most these.
+    genes at most these. Of displacements, or of forwards.
     """
     total = forward_flop(model, group.tokens, group.rows, depth, logits=logits)
+    if displacement:
+        of_task = forward_flop(model, group.tokens, group.rows, depth, logits=logits, attention=2)
+        return total + len(list(arms)) * group.tasks * of_task
     for arm in arms:
         for part in group.slices(model):
             total += _slice_flop(model, arm, part, depth, logits=logits)
@@ -126,19 +143,24 @@ def peak_memory(
     model: Model,
     arms: Iterable[Arm],
     group: GroupShape,
-    precision: str,
+    method: Method,
     batch_size: int | None = None,
     *,
     of_all_cells: int = 0,
 ) -> int:
     """Bytes that a batch needs on the device, weights and libraries included.
 
-    An estimate from above, of what is held together: a batch's activations, the readout in
-    float64, and what the first layer shares. Of the group's tasks, or of those ``of_all_cells``
-    where these are more, ``batch_size`` are in a batch, or as many as suit the device.
+    An estimate from above, of what is held together: a batch's activations or displacements, the
+    readout in float64, and what the first layer shares, or the unperturbed cell has in a layer. Of
+    the group's tasks, or of those ``of_all_cells`` where these are more, ``batch_size`` are in a
+    batch, or as many as suit the device.
     """
     arms = list(arms)
-    size = int(stored_as(precision).itemsize)
+    if method.displacement:
+        return _peak_memory_of_displacement(
+            model, len(arms), group, method, batch_size, max(group.tasks, of_all_cells)
+        )
+    size = int(stored_as(method.precision).itemsize)
     weights: int = size * sum(p.numel() for p in model.encoder.parameters())
     original = 0 if size == 4 else 2 * weights
     usual = batch_size or usual_batch_size(model, max(1, group.tokens))
@@ -152,8 +174,38 @@ def peak_memory(
         if shares(part.tasks, own_keys, part.tokens):
             shared += 4 * model.width * (7 * pairs + 2 * part.tasks * own_keys)
             activations += 8 * tasks * group.tokens * own_keys * model.heads
-    libraries = _LIBRARIES + _HEAP if model.device == "cpu" else 0
+    libraries = _libraries(model)
     return libraries + weights + original + activations + readout + shared + 12 * SCORES_AT_ONCE
+
+
+def _libraries(model: Model) -> int:
+    return _LIBRARIES + _HEAP if model.device == "cpu" else 0
+
+
+def _peak_memory_of_displacement(
+    model: Model, arms: int, group: GroupShape, method: Method, batch_size: int | None, tasks: int
+) -> int:
+    exact = int(stored_as(baseline_precision(method.precision)).itemsize)
+    inner = int(stored_as(method.precision).itemsize)
+    parameters: int = sum(p.numel() for p in model.encoder.parameters())
+    weights = parameters * (4 + exact + (inner if inner != exact else 0))
+    on_cpu = model.device == "cpu"
+    d, f, tokens = model.width, model.feed_forward, group.tokens
+    of_task = arms * (tokens + group.inserted)
+    most = DISPLACEMENT_BYTES["cpu" if on_cpu else "cuda"] // (4 * d)
+    held = min(batch_size or max(1, most // of_task), tasks) * of_task
+    at_once = max(ROWS_ON_CPU if on_cpu else ROWS_ON_GPU, of_task)
+    rows = min(held, at_once)
+    between = rows * (exact * 6 * d + inner * (8 * d + 2 * f))
+    scores = 3 * inner * max(SCORES_ON_CPU if on_cpu else SCORES_ON_GPU, model.heads * tokens)
+    # Of cells with few tasks, several go through a layer together.
+    cells = max(1, rows // (group.tasks * of_task))
+    weights_of_heads = cells * model.heads * tokens**2 * (2 * exact + inner)
+    baselines = weights_of_heads + cells * tokens * exact * (20 * d + 4 * f)
+    readout = rows * d * 8 * (arms + 4)
+    return (
+        _libraries(model) + weights + 2 * held * d * exact + between + scores + baselines + readout
+    )
 
 
 def _first_layer_sizes(arm: Arm, group: GroupShape) -> tuple[int, int]:
@@ -182,15 +234,16 @@ def _first_layer_sizes(arm: Arm, group: GroupShape) -> tuple[int, int]:
             return own_keys, tokens + own_keys
 
 
-def _layer(model: Model, tokens: int, rows: int) -> int:
+def _layer(model: Model, tokens: int, rows: int, attention: int = 1) -> int:
     """Operations of a layer that computes only some rows of its output."""
     d = model.width
     projections = 2 * tokens * d * 2 * d + 2 * rows * d * d
-    return projections + 4 * rows * tokens * d + _after_attention(model, rows)
+    return projections + attention * 4 * rows * tokens * d + _after_attention(model, rows)
 
 
-def _last(model: Model, tokens: int, rows: int) -> int:
-    return _layer(model, tokens, rows if rows < WORTH_TRIMMING * tokens else tokens)
+def _computed(tokens: int, rows: int) -> int:
+    """Rows that the last layer computes, of those that are read."""
+    return rows if rows < WORTH_TRIMMING * tokens else tokens
 
 
 def _after_attention(model: Model, rows: int) -> int:

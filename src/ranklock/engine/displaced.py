@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
@@ -35,8 +35,12 @@ from ranklock.models.encoder import Encoder
 from ranklock.models.head import Head
 
 # Rows that go through a layer together: on a CPU, what stays in its cache between the passes.
-_ROWS_ON_CPU = 8192
-_ROWS_ON_GPU = 131_072
+ROWS_ON_CPU = 8192
+ROWS_ON_GPU = 131_072
+
+
+# What is read of a cell, and of its inputs under each arm.
+Read = tuple[Baseline, list[Displacements]]
 
 
 @dataclass(eq=False)
@@ -122,9 +126,13 @@ def measure_by_displacement(
         rows = _read_rows if trimmed and layer == reading.depth - 1 else None
         states = _through_layer(formats, layer, states, ends, chunks, workspace, rows)
     of_cells = [states[start:stop].double() for start, stop in pairwise(ends)]
-    read = [[_read(part, of_cells[part.segment.cell], reading, trimmed) for part in chunk]
-            for chunk in chunks]  # fmt: skip
+    # Chunk by chunk, for it is in float64.
+    read: Iterable[list[Read]] = (
+        [_read(part, of_cells[part.segment.cell], reading, trimmed) for part in chunk]
+        for chunk in chunks
+    )
     if reading.head is not None:
+        read = list(read)  # before the displacements go on
         for layer in range(reading.depth, len(encoder.layers)):
             rows = _foremost_rows if layer == len(encoder.layers) - 1 else None
             states = _through_layer(formats, layer, states, ends, chunks, workspace, rows)
@@ -156,7 +164,7 @@ def _chunks(
     encoder: Encoder, groups: Sequence[TaskGroup], reading: Reading, batch: Sequence[Place]
 ) -> list[list[_Part]]:
     """A batch in parts that go through a layer together."""
-    at_once = _ROWS_ON_CPU if encoder.device.type == "cpu" else _ROWS_ON_GPU
+    at_once = ROWS_ON_CPU if encoder.device.type == "cpu" else ROWS_ON_GPU
     chunks: list[list[_Part]] = [[]]
     rows = 0
     for cell, (index, tasks) in enumerate(parts_of(batch)):
@@ -245,9 +253,7 @@ def _foremost_rows(part: _Part) -> Tensor:
     return torch.from_numpy(np.unique(foremost)).to(part.delta.device)
 
 
-def _read(
-    part: _Part, states: Tensor, reading: Reading, trimmed: bool
-) -> tuple[Baseline, list[Displacements]]:
+def _read(part: _Part, states: Tensor, reading: Reading, trimmed: bool) -> Read:
     """What is read of a part's cell, and of its inputs under each arm."""
     before = states[part.read]
     delta = per_input(part.delta, part.segment.inputs)
@@ -285,9 +291,9 @@ def _with_logits(
     part: _Part,
     states: Tensor,
     head: Head,
-    read: tuple[Baseline, list[Displacements]],
+    read: Read,
     trimmed: bool,
-) -> tuple[Baseline, list[Displacements]]:
+) -> Read:
     """Add the logits of the first token, which is another one where an arm moves it."""
     foremost = torch.from_numpy(part.edits.foremost).to(states.device)
     length = part.segment.length

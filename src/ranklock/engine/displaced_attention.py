@@ -13,8 +13,8 @@ from torch import Tensor
 
 # Scores held in memory together: 8 MiB of bfloat16, so that they stay in a CPU's cache between
 # the passes over them. A GPU needs more to be busy.
-_SCORES_ON_CPU = 1 << 22
-_SCORES_ON_GPU = 1 << 28
+SCORES_ON_CPU = 1 << 22
+SCORES_ON_GPU = 1 << 28
 # Where less than this part of the weights is left, or they overflow, a query's attention is
 # computed anew: what 1 + Σ P e keeps of its digits is this part.
 _LEAST_LEFT = 0.125
@@ -168,7 +168,7 @@ def displaced_attention(
     delta_queries = (delta_queries * width**-0.5).transpose(1, 2)
     delta_keys, delta_values = delta_keys.transpose(1, 2), delta_values.transpose(1, 2)
     out = torch.empty(inputs, queries, heads, width, dtype=exact, device=base.queries.device)
-    at_once = _SCORES_ON_CPU if base.queries.device.type == "cpu" else _SCORES_ON_GPU
+    at_once = SCORES_ON_CPU if base.queries.device.type == "cpu" else SCORES_ON_GPU
     block = max(1, at_once // (heads * queries * length))
     rows = min(queries, max(1, at_once // (heads * length)))
     for start in range(0, inputs, block):

@@ -116,7 +116,8 @@ def norm_displacement(delta: Tensor, base: NormBaseline, norm: Norm, out: Tensor
     normal, _, inverse = torch.native_layer_norm(
         delta, delta.shape[-1:], norm.weight, None, _NOTHING
     )
-    squared = (1.0 / (inverse * inverse) - _NOTHING).clamp_(min=0.0)
+    # Where less is left than a part of it, that is the rounding of it.
+    squared = torch.threshold(1.0 / (inverse * inverse) - _NOTHING, 1e-3 * _NOTHING, 0.0)
     change = 2.0 * (delta * base.along).sum(-1, keepdim=True) + squared
     before = base.variance.sqrt()
     after = (base.variance + change).clamp_(min=norm.epsilon).sqrt()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import torch
+
+from ranklock.engine.memory_limits import memory_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,10 +36,18 @@ def memory_errors(device: str) -> Iterator[None]:
 
 
 def available_memory(device: str) -> int:
-    """Bytes that this process can have on a device: what is free, and what it holds already."""
+    """Bytes that this process can have on a device: what is free, and what it holds already.
+
+    On a CPU, what is free under every limit: the machine's, those of cgroups and of SLURM.
+    """
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
-    return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
+    memory = psutil.Process().memory_info()
+    # Pages of mapped files can be reclaimed, so that they are among what is available already.
+    held = max(0, memory.rss - getattr(memory, "shared", 0))
+    machine = psutil.virtual_memory().available + held
+    limits = memory_limits(Path("/"), os.environ)
+    return int(min([machine, *(limit.share(held) for limit in limits)]))
 
 
 class Trimmer:

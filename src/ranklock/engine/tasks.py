@@ -20,7 +20,7 @@ from ranklock.models.encoder import encoder_of
 from ranklock.models.precision import computing_in
 
 # Of the displacements of a batch, which are held from layer to layer.
-_DISPLACEMENT_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
+DISPLACEMENT_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
 
 _TRIMMER = Trimmer()
 
@@ -145,7 +145,7 @@ def _batches_of_forwards(
 def _batches_of_displacements(model: Model, groups: Sequence[TaskGroup]) -> Iterator[list[Place]]:
     """Tasks that go through the model together: each computes its cells' activations anew."""
     device = "cpu" if model.device == "cpu" else "cuda"
-    rows = _DISPLACEMENT_BYTES[device] // (4 * model.width)
+    rows = DISPLACEMENT_BYTES[device] // (4 * model.width)
     small_groups = []
     for index, group in enumerate(groups):
         if not worth_sharing(len(group)):

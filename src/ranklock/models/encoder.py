@@ -181,7 +181,9 @@ def encoder_of(model: Model, precision: str = "float32") -> Encoder:
         One of :data:`ranklock.models.precision.PRECISIONS`.
     """
     if precision not in model.prepared:
-        model.prepared[precision] = _lay_out(model, stored_as(precision))
+        # Whoever asks first: later ones may want to differentiate by what goes through it.
+        with torch.inference_mode(mode=False):
+            model.prepared[precision] = _lay_out(model, stored_as(precision))
     prepared: Encoder = model.prepared[precision]
     return prepared
 

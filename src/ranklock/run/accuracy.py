@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Numbers = npt.NDArray[np.float64]
 
 # Of all tasks, those that are computed again; at least so many, and at most.
-_PART, _FEWEST, _MOST = 0.01, 3, 12
+_PART, _FEWEST, _MOST = 0.01, 3, 8
 # Effects smaller than this part of an embedding are rounding, in float64 too.
 _RESOLVED = 1e-10
 # What a 95th percentile may be, in medians' limits, and how many effects it takes to have one.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SMALL_FLOP = 1e12
 # Another method than the most exact is taken where it is faster than this: timings vary by less.
 _WORTH_IT = 1.2
+_TASKS_TO_TIME = 2
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,11 @@ def _candidates(plan: Plan) -> list[Method]:
 
 
 def _seconds(plan: Plan, method: Method) -> float:
-    """Seconds that some tasks take, the second time."""
-    for _ in range(2):
-        started = time.perf_counter()
-        plan.run_some(method)
-        took = time.perf_counter() - started
-    return took
+    """Seconds that a few tasks take, once one has warmed up."""
+    plan.run_some(method, 1)
+    started = time.perf_counter()
+    plan.run_some(method, _TASKS_TO_TIME)
+    return time.perf_counter() - started
 
 
 def _chosen(method: Method, why: str, accuracy: Accuracy) -> Chosen:

@@ -260,7 +260,14 @@ class Plan:
                 len(perturbation.tokens) if self.asked.insert else 0,
             )
             arms, logits = self.computed[kind.name], self.head is not None
-            total += group_flop(self.model, arms, shape, self.depth, logits=logits)
+            total += group_flop(
+                self.model,
+                arms,
+                shape,
+                self.depth,
+                logits=logits,
+                displacement=self.method.displacement,
+            )
         return total
 
     @cached_property
@@ -280,7 +287,7 @@ class Plan:
                 self.model,
                 arms,
                 shape,
-                self.method.precision,
+                self.method,
                 batch_size,
                 of_all_cells=len(self.tasks),
             )
@@ -377,13 +384,13 @@ class Plan:
         flop = self.run_some(self.method)
         return max(flop, 1.0) / (time.perf_counter() - started)
 
-    def run_some(self, method: Method) -> float:
+    def run_some(self, method: Method, tasks: int = _TASKS_TO_TIME) -> float:
         """Run some tasks of cells of median length; operations that they are of."""
         order = np.argsort(self.tasks.shown, kind="stable")
         middle = int(order[len(order) // 2])
         shard = self.tasks_of(int(self.shard_of[middle]))
-        start = max(min(middle, shard.stop - _TASKS_TO_TIME), shard.start)
-        few = range(start, min(start + _TASKS_TO_TIME, shard.stop))
+        start = max(min(middle, shard.stop - tasks), shard.start)
+        few = range(start, min(start + tasks, shard.stop))
         groups = [self.group(group) for group in self.groups_of(few)]
         measure_groups(self.model, groups, self.reading, method=method)
         return float(self._flop_of_task[few.start : few.stop].sum())
