@@ -8,19 +8,22 @@ The bound of the displacement is what its products would take at the rate that t
 on their shapes in that format: a forward's linear maps, and twice its attention. The bound of two
 forwards is a forward's operations. The share is the bound over the time. Both count neither the
 unperturbed cell nor what the inputs of a cell share in the first layer of two forwards.
+
+`--processor-time` is for a machine that others use too: one thread, and its own seconds.
 """  # noqa: E501
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from common import in_turns, machine, timed, workspace
+from common import in_turns, machine, synchronise, workspace
 from knock_outs import ARMS, Case, circumstances, random_v2, trained_or_random
 from torch.profiler import ProfilerActivity, profile
 
@@ -36,6 +39,9 @@ _ROWS = 8192
 _REPEATS = 10
 # torch's fused attention does its softmax too.
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::_scaled_dot_product")
+
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Rates:
         return work.linear / self.linear + (1 + displacement) * work.attention / self.attention
 
 
-def rates(case: Case, precision: str) -> Rates:
+def rates(case: Case, precision: str, clock: Clock = time.perf_counter) -> Rates:
     """What torch.matmul reaches in a format, at the shapes of a layer."""
     model, tokens = case.model, len(case.cell)
     width, wide, head = model.width, model.feed_forward, model.width // model.heads
@@ -76,18 +82,20 @@ def rates(case: Case, precision: str) -> Rates:
     attention = [(tokens, head, tokens), (tokens, tokens, head)]
     with computing_in(precision):
         return Rates(
-            max(_rate((inputs * tokens, left), (left, right), case, precision)
+            max(_rate((inputs * tokens, left), (left, right), case, precision, clock)
                 for left, right in linear),
-            max(_rate((heads, rows, left), (heads, left, right), case, precision)
+            max(_rate((heads, rows, left), (heads, left, right), case, precision, clock)
                 for rows, left, right in attention),
         )  # fmt: skip
 
 
-def _rate(left: tuple[int, ...], right: tuple[int, ...], case: Case, precision: str) -> float:
+def _rate(
+    left: tuple[int, ...], right: tuple[int, ...], case: Case, precision: str, clock: Clock
+) -> float:
     kind, device = stored_as(precision), case.model.device
     a, b = torch.randn(left, device=device).to(kind), torch.randn(right, device=device).to(kind)
     out = torch.matmul(a, b)
-    seconds = min(timed(torch.matmul, a, b, out=out) for _ in range(_REPEATS))
+    seconds = min(_timed(clock, partial(torch.matmul, a, b, out=out)) for _ in range(_REPEATS))
     return 2 * a.numel() * right[-1] / seconds
 
 
@@ -100,16 +108,20 @@ def share_of_products(call: Callable[[], object]) -> float:
     return float(in_products / sum(seconds.values()))
 
 
-def compare(case: Case, knock_outs: int, rounds: int, *, genes: bool) -> dict[Method, float]:
+def compare(
+    case: Case, knock_outs: int, rounds: int, *, genes: bool, clock: Clock = time.perf_counter
+) -> dict[Method, float]:
     """Time a case by every method; the fewest seconds per input of each."""
     reading = case.reading(cell=not genes)
     group = case.group(case.ranks(knock_outs), genes=genes)
     inputs = len(group) * len(ARMS)
     precisions = [p for p in offered_precisions(case.model.device) if p != "float64"]
     methods = [*(Method(displacement=True, precision=p) for p in precisions), FORWARDS]
-    ways = {str(method): partial(_seconds, case, group, reading, method) for method in methods}
+    ways = {
+        str(method): partial(_seconds, case, group, reading, method, clock) for method in methods
+    }
     for method in methods:  # warms up
-        _seconds(case, case.group(case.ranks(1), genes=genes), reading, method)
+        _seconds(case, case.group(case.ranks(1), genes=genes), reading, method, clock)
     on_cpu = case.model.device == "cpu"
     products = {name: share_of_products(way) for name, way in ways.items() if on_cpu}
     seconds = in_turns(ways, rounds)
@@ -123,7 +135,7 @@ def compare(case: Case, knock_outs: int, rounds: int, *, genes: bool) -> dict[Me
     )
     work = work_of(case, reading, reading.rows(len(group.responders)))
     for method in methods:
-        reached = rates(case, method.precision)
+        reached = rates(case, method.precision, clock)
         bound = reached.seconds(work, displacement=method.displacement)
         in_products = f"{products[str(method)]:.0%}" if on_cpu else "not measured"
         print(
@@ -144,8 +156,16 @@ def _speed(method: Method, best: Mapping[Method, float], seconds: Mapping[str, l
     )
 
 
-def _seconds(case: Case, group: TaskGroup, reading: Reading, method: Method) -> float:
-    return timed(measure_groups, case.model, [group], reading, method=method)
+def _seconds(case: Case, group: TaskGroup, reading: Reading, method: Method, clock: Clock) -> float:
+    return _timed(clock, partial(measure_groups, case.model, [group], reading, method=method))
+
+
+def _timed(clock: Clock, work: Callable[[], object]) -> float:
+    synchronise()
+    started = clock()
+    work()
+    synchronise()
+    return clock() - started
 
 
 def main() -> None:
@@ -155,8 +175,15 @@ def main() -> None:
     parser.add_argument("--only", default="V1-512,V1-2048,V2-755")
     parser.add_argument("--knock-outs", type=int, default=8, help="in each cell")
     parser.add_argument("--knock-outs-v2", type=int, default=4, help="of V2's size")
+    parser.add_argument("--processor-time", action="store_true", help="on one thread")
     asked = parser.parse_args()
+    clock = time.perf_counter
+    if asked.processor_time:
+        torch.set_num_threads(1)
+        clock = time.process_time
     print(f"{machine()}; {circumstances()}")
+    if asked.processor_time:
+        print("Seconds are those of the process on one thread.")
     with workspace() as name:
         folder = Path(name)
         cases: dict[str, tuple[Callable[[], Case], int, bool]] = {
@@ -166,7 +193,7 @@ def main() -> None:
         }
         for only in asked.only.split(","):
             make, knock_outs, genes = cases[only]
-            compare(make(), knock_outs, asked.rounds, genes=genes)
+            compare(make(), knock_outs, asked.rounds, genes=genes, clock=clock)
     print(f"\nAt the end: {circumstances()}")
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 _NODES = (0.5 - math.sqrt(0.15), 0.5, 0.5 + math.sqrt(0.15))
 _WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 # Where |δ| is larger, the plain difference is taken. Below, the quadrature errs by δ⁶ |f⁽⁷⁾| / 2e6
-# of the effect, with |f⁽⁷⁾| < 50 for the functions here: 6e-9 and 2e-13. Above, the difference errs
-# by a rounding of f over δ: some 1e-6 and 1e-14.
+# of the effect, with |f⁽⁷⁾| < 300 for the functions here: 4e-8 and 1e-13. Above, the difference
+# errs by a rounding of f over δ: some 4e-6 and 1e-14.
 _LARGE = {torch.float32: 0.25, torch.float64: 0.03}
 
 Derivative = Callable[[Tensor], Tensor]

@@ -37,7 +37,7 @@ class Edits:
         Which of those are there, shape (inputs, most).
     foremost
         Row with the lowest position, shape (inputs,); ``length`` + k for added token k. Where two
-        stand there, the one that was put there.
+        stand there, the last of them.
     """
 
     tokens: Integers
