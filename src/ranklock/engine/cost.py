@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 from ranklock.arms import NOT_RANKED, Arm, Edit, Positions
 from ranklock.engine.batches import usual_batch_size
-from ranklock.engine.displaced import ROWS_ON_CPU, ROWS_ON_GPU
-from ranklock.engine.displaced_attention import SCORES_ON_CPU, SCORES_ON_GPU
+from ranklock.engine.displaced import rows_at_once
+from ranklock.engine.displaced_attention import scores_at_once
 from ranklock.engine.first_layer import SCORES_AT_ONCE, shares
 from ranklock.engine.groups import WORTH_TRIMMING
 from ranklock.engine.method import Method, baseline_precision
-from ranklock.engine.tasks import DISPLACEMENT_BYTES, sharing_slices
+from ranklock.engine.tasks import rows_in_batch, sharing_slices
 from ranklock.models import Model
 from ranklock.models.precision import stored_as
 
@@ -189,15 +189,12 @@ def _peak_memory_of_displacement(
     inner = int(stored_as(method.precision).itemsize)
     parameters: int = sum(p.numel() for p in model.encoder.parameters())
     weights = parameters * (4 + exact + (inner if inner != exact else 0))
-    on_cpu = model.device == "cpu"
     d, f, tokens = model.width, model.feed_forward, group.tokens
     of_task = arms * (tokens + group.inserted)
-    most = DISPLACEMENT_BYTES["cpu" if on_cpu else "cuda"] // (4 * d)
-    held = min(batch_size or max(1, most // of_task), tasks) * of_task
-    at_once = max(ROWS_ON_CPU if on_cpu else ROWS_ON_GPU, of_task)
-    rows = min(held, at_once)
+    held = min(batch_size or max(1, rows_in_batch(model) // of_task), tasks) * of_task
+    rows = min(held, max(rows_at_once(model.device), of_task))
     between = rows * (exact * 6 * d + inner * (8 * d + 2 * f))
-    scores = 3 * inner * max(SCORES_ON_CPU if on_cpu else SCORES_ON_GPU, model.heads * tokens)
+    scores = 3 * inner * max(scores_at_once(model.device), model.heads * tokens)
     # Of cells with few tasks, several go through a layer together.
     cells = max(1, rows // (group.tasks * of_task))
     weights_of_heads = cells * model.heads * tokens**2 * (2 * exact + inner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ from ranklock.models.encoder import Encoder
 from ranklock.models.head import Head
 
 # Rows that go through a layer together: on a CPU, what stays in its cache between the passes.
-ROWS_ON_CPU = 8192
-ROWS_ON_GPU = 131_072
+_ROWS_ON_CPU = 8192
+_ROWS_ON_GPU = 131_072
 
 
 # What is read of a cell, and of its inputs under each arm.
@@ -114,14 +114,10 @@ def measure_by_displacement(
         for name in ("tokens", "positions")
     )
     states = encoder.embed(tokens, positions)
-    trimmed = (
-        reading.depth > 0
-        and not reading.needs_all_rows
-        and (
-            sum(part.segment.inputs * len(part.read) for chunk in chunks for part in chunk)
-            < WORTH_TRIMMING * sum(len(part.delta) for chunk in chunks for part in chunk)
-        )
-    )
+    parts = list(chain.from_iterable(chunks))
+    rows_asked = sum(part.segment.inputs * len(part.read) for part in parts)
+    few_rows = rows_asked < WORTH_TRIMMING * sum(len(part.delta) for part in parts)
+    trimmed = reading.depth > 0 and few_rows and not reading.needs_all_rows
     for layer in range(reading.depth):
         rows = _read_rows if trimmed and layer == reading.depth - 1 else None
         states = _through_layer(formats, layer, states, ends, chunks, workspace, rows)
@@ -153,18 +149,21 @@ def measure_by_displacement(
             arm: _joined([displacements[place] for _, displacements in read_of_chunk])
             for place, arm in enumerate(sorted(chunk[0].group.arms))
         }
-        of_segments = measure(
-            segments, moved, cell=reading.cell, mean=reading.cell and not reading.special_frame
-        )
+        of_segments = measure(segments, moved, cell=reading.cell, mean=reading.mean)
         measured += zip((part.index for part in chunk), of_segments, strict=True)
     return measured
+
+
+def rows_at_once(device: str) -> int:
+    """How many rows go through a layer together on a device."""
+    return _ROWS_ON_CPU if device == "cpu" else _ROWS_ON_GPU
 
 
 def _chunks(
     encoder: Encoder, groups: Sequence[TaskGroup], reading: Reading, batch: Sequence[Place]
 ) -> list[list[_Part]]:
     """A batch in parts that go through a layer together."""
-    at_once = ROWS_ON_CPU if encoder.device.type == "cpu" else ROWS_ON_GPU
+    at_once = rows_at_once(str(encoder.device))
     chunks: list[list[_Part]] = [[]]
     rows = 0
     for cell, (index, tasks) in enumerate(parts_of(batch)):
@@ -187,10 +186,8 @@ def _part(
 ) -> _Part:
     inputs = [perturbed for arm in sorted(group.arms) for perturbed in group.arms[arm][tasks]]
     edits = edits_of(group.baseline, inputs)
-    tokens, positions = (
-        _put(group.baseline.tokens, encoder),
-        _put(group.baseline.positions, encoder),
-    )
+    tokens = _put(group.baseline.tokens, encoder)
+    positions = _put(group.baseline.positions, encoder)
     tokens_after, positions_after = _put(edits.tokens, encoder), _put(edits.positions, encoder)
     changed = (tokens_after != tokens) | (positions_after != positions)
     which, row = changed.nonzero(as_tuple=True)
@@ -229,16 +226,13 @@ def _through_layer(
         formats, layer, states, [stop - start for start, stop in pairwise(ends)]
     )
     for chunk in chunks:
+        of_parts = None if rows is None else [rows(part) for part in chunk]
         moved, added = displaced_layer(
             formats, layer, baselines, [part.segment for part in chunk],
-            torch.cat([part.delta for part in chunk]), [part.added for part in chunk],
-            None if rows is None else [rows(part) for part in chunk], workspace,
+            torch.cat([part.delta for part in chunk]), [part.added for part in chunk], of_parts,
+            workspace,
         )  # fmt: skip
-        sizes = [
-            part.segment.inputs * (part.segment.length if rows is None else len(rows(part)))
-            for part in chunk
-        ]
-        for part, delta, tokens in zip(chunk, torch.split(moved, sizes), added, strict=True):
+        for part, delta, tokens in zip(chunk, moved, added, strict=True):
             part.delta, part.added = delta, tokens
     return states
 
@@ -287,13 +281,7 @@ def _change_of_mean(part: _Part, states: Tensor, delta: Tensor) -> Tensor:
     return change / (part.segment.length - removed.sum(1) + present.sum(1))[:, None]
 
 
-def _with_logits(
-    part: _Part,
-    states: Tensor,
-    head: Head,
-    read: Read,
-    trimmed: bool,
-) -> Read:
+def _with_logits(part: _Part, states: Tensor, head: Head, read: Read, trimmed: bool) -> Read:
     """Add the logits of the first token, which is another one where an arm moves it."""
     foremost = torch.from_numpy(part.edits.foremost).to(states.device)
     length = part.segment.length

@@ -14,7 +14,7 @@ from torch import Tensor
 # Scores held in memory together: 8 MiB of bfloat16, so that they stay in a CPU's cache between
 # the passes over them. A GPU needs more to be busy.
 SCORES_ON_CPU = 1 << 22
-SCORES_ON_GPU = 1 << 28
+_SCORES_ON_GPU = 1 << 28
 # Where less than this part of the weights is left, or they overflow, a query's attention is
 # computed anew: what 1 + Σ P e keeps of its digits is this part.
 _LEAST_LEFT = 0.125
@@ -156,19 +156,16 @@ def displaced_attention(
     products = base.weights.dtype
     if gone.shape[1]:
         # A key that is gone has no displacement of its own; its removal is a term of its own.
-        here = torch.ones(inputs, length + 1, dtype=products, device=gone.device)
-        here.scatter_(1, gone, 0.0)
-        here = here[:, :length, None, None]
-        delta_values = delta_values * here
+        delta_values = delta_values * _keys_left(gone, length)[:, :, None, None]
     # A displacement that all keys share moves no weight; keys that are put in must share it too.
-    shared = delta_keys.mean(1, keepdim=True, dtype=exact)
-    delta_keys = delta_keys - shared.to(products)
+    shared = delta_keys.mean(1, keepdim=True, dtype=exact).to(products)
+    delta_keys = delta_keys - shared
     if added is not None:
-        added = replace(added, keys=added.keys - shared.to(products).transpose(1, 2))
+        added = replace(added, keys=added.keys - shared.transpose(1, 2))
     delta_queries = (delta_queries * width**-0.5).transpose(1, 2)
     delta_keys, delta_values = delta_keys.transpose(1, 2), delta_values.transpose(1, 2)
     out = torch.empty(inputs, queries, heads, width, dtype=exact, device=base.queries.device)
-    at_once = SCORES_ON_CPU if base.queries.device.type == "cpu" else SCORES_ON_GPU
+    at_once = scores_at_once(str(base.queries.device))
     block = max(1, at_once // (heads * queries * length))
     rows = min(queries, max(1, at_once // (heads * length)))
     for start in range(0, inputs, block):
@@ -183,6 +180,17 @@ def displaced_attention(
                 values_after, gone[part], _part_of(added, part), window, workspace,
             ).transpose(1, 2)  # fmt: skip
     return out.view(inputs, queries, heads * width)
+
+
+def scores_at_once(device: str) -> int:
+    """How many scores are held in memory together on a device."""
+    return SCORES_ON_CPU if device == "cpu" else _SCORES_ON_GPU
+
+
+def _keys_left(gone: Tensor, length: int) -> Tensor:
+    """Which keys are not gone, shape (inputs, length)."""
+    left = torch.ones(len(gone), length + 1, dtype=torch.bool, device=gone.device)
+    return left.scatter_(1, gone, value=False)[:, :length]
 
 
 def _part_of(added: AddedKeys | None, part: slice) -> AddedKeys | None:
@@ -213,7 +221,6 @@ def _displaced(
     torch.matmul(left, right, out=scores)
     weighted = scores.expm1_().mul_(base.weights[:, window])
     for column in gone.T:
-        # Of all inputs: where there is none, the last one is set to what it is.
         there = column < length
         which = torch.arange(inputs, device=column.device)[there]
         weighted[which, :, :, column[there]] = 0.0
@@ -232,7 +239,6 @@ def _displaced(
         removed = base.weights_exactly[:, window][:, :, places].permute(2, 0, 1, 3) * there
         numerator -= removed @ base.values[:, places].transpose(0, 1)
         change = change - removed.sum(-1, keepdim=True)
-    left_over = 1.0 + change
     queries_after = base_queries + delta_queries
     if added is not None:
         # Scores of the baseline are with keys that have their mean taken off.
@@ -240,7 +246,7 @@ def _displaced(
         found = (found - base.log_sum[:, window, None]).exp() * added.present[:, None, None]
         numerator += found @ (added.values - base.value_mean)
         change = change + found.sum(-1, keepdim=True)
-        left_over = 1.0 + change
+    left_over = 1.0 + change
     numerator -= change * out
     numerator /= left_over
     anew = ~((left_over > _LEAST_LEFT) & torch.isfinite(left_over)).squeeze(-1)
@@ -263,14 +269,12 @@ def _compute_anew(
     out: Tensor,
 ) -> None:
     """Attention whose weights have gone elsewhere: over the keys that are left, in full."""
-    length = delta_keys.shape[2]
+    left = _keys_left(gone, delta_keys.shape[2])
     for index, head in anew.any(-1).nonzero().tolist():
         which = anew[index, head].nonzero().squeeze(-1)
         keys = base.keys[head] + delta_keys[index, head]
         values = base.values[head] + delta_values[index, head]
-        seen = torch.ones(length + 1, dtype=torch.bool, device=keys.device)
-        seen[gone[index]] = False
-        seen = seen[:length]
+        seen = left[index]
         if added is not None:
             keys = torch.cat([keys, added.keys[index, head] - base.key_mean[head]])
             values = torch.cat([values, added.values[index, head] - base.value_mean[head]])
@@ -280,7 +284,6 @@ def _compute_anew(
             continue
         scores = queries_after[index, head, which] @ keys.T
         weights = torch.softmax(scores.masked_fill(~seen, -torch.inf), dim=-1)
-        # Against the output of before, weight by weight: what did not move is not counted.
         displacement[index, head, which] = weights @ values - out[head, which]
 
 
@@ -307,12 +310,9 @@ def attend_from_added(
     -------
     Shape (inputs, added, heads × head width).
     """
-    inputs, length = delta_keys.shape[:2]
     keys = base.keys + base.key_mean + delta_keys.transpose(1, 2)
     values = base.values + base.value_mean + delta_values.transpose(1, 2)
     keys, values = torch.cat([keys, added.keys], 2), torch.cat([values, added.values], 2)
-    seen = torch.ones(inputs, length + 1, dtype=torch.bool, device=keys.device)
-    seen.scatter_(1, gone, value=False)
-    seen = torch.cat([seen[:, :length], added.present], 1)[:, None, None]
+    seen = torch.cat([_keys_left(gone, delta_keys.shape[1]), added.present], 1)[:, None, None]
     scores = (queries @ keys.transpose(-1, -2)).masked_fill(~seen, -torch.inf)
     return (torch.softmax(scores, dim=-1) @ values).transpose(1, 2).flatten(2)

@@ -242,7 +242,7 @@ def displaced_layer(
     added: Sequence[Tensor],
     rows: Sequence[Tensor] | None,
     workspace: Workspace,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Sequence[Tensor], list[Tensor]]:
     """Displacements behind a layer, from those before it.
 
     Parameters
@@ -264,7 +264,8 @@ def displaced_layer(
 
     Returns
     -------
-    Displacements of the rows that are read, and states of the tokens that are put in.
+    Of each segment, displacements of the rows that are read, inputs one after another, and states
+    of the tokens that are put in.
     """
     layer, products = formats.encoder.layers[index], formats.products.layers[index]
     width, heads = formats.encoder.width, formats.encoder.heads
@@ -335,7 +336,7 @@ def displaced_layer(
     out = torch.empty_like(behind)
     for base, source, target in zip(bases, views(behind), views(out), strict=True):
         norm_displacement(source, base.feed_forward.norm, layer.norm, target)
-    return out, added_after
+    return [out[start:stop] for start, stop in pairwise(query_ends)], added_after
 
 
 def per_input(packed: Tensor, inputs: int) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranklock.arms import NOT_RANKED, ModelInput
+from ranklock.engine.groups import foremost, place_of_rank
 
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -70,11 +71,9 @@ def edits_of(baseline: ModelInput, inputs: Sequence[ModelInput]) -> Edits:
     positions = np.tile(baseline.positions.astype(np.int64), (len(inputs), 1))
     removed = np.ones(tokens.shape, bool)
     hidden = np.zeros(tokens.shape, bool)
-    row_of_rank = np.full(int(baseline.ranks.max(initial=0)) + 1, NOT_RANKED)
-    ranked = baseline.ranks != NOT_RANKED
-    row_of_rank[baseline.ranks[ranked]] = np.flatnonzero(ranked)
-    special = np.flatnonzero(~ranked)
-    added, foremost = [], np.empty(len(inputs), np.int64)
+    row_of_rank = place_of_rank(baseline, 1)
+    special = np.flatnonzero(baseline.ranks == NOT_RANKED)
+    added, first = [], np.empty(len(inputs), np.int64)
     for index, cell in enumerate(inputs):
         unranked = cell.ranks == NOT_RANKED
         rows = np.where(unranked, NOT_RANKED, row_of_rank[cell.ranks])
@@ -88,7 +87,7 @@ def edits_of(baseline: ModelInput, inputs: Sequence[ModelInput]) -> Edits:
         positions[index, kept] = cell.positions[~own]
         added.append((cell.tokens[own], cell.positions[own]))
         rows[own] = length + np.arange(own.sum())
-        foremost[index] = rows[np.flatnonzero(cell.positions == cell.positions.min())[-1]]
+        first[index] = rows[foremost(cell)]
     numbers = np.array([len(new_tokens) for new_tokens, _ in added])
     most = int(numbers.max())
     present = np.arange(most) < numbers[:, None]
@@ -98,7 +97,7 @@ def edits_of(baseline: ModelInput, inputs: Sequence[ModelInput]) -> Edits:
         added_positions[index, present[index]] = new_positions
     return Edits(
         tokens, positions, _places(removed | hidden), removed, added_tokens, added_positions,
-        present, foremost,
+        present, first,
     )  # fmt: skip
 
 

@@ -79,6 +79,11 @@ class Reading:
         return self.cell and self.special_frame
 
     @property
+    def mean(self) -> bool:
+        """Whether the cell embedding is the mean over genes."""
+        return self.cell and not self.special_frame
+
+    @property
     def needs_all_rows(self) -> bool:
         """Whether more is asked of a cell than some of its rows."""
         return self.totals or self.head is not None
@@ -107,7 +112,29 @@ def _which(responders: Ranks, ranks: Ranks) -> Ranks:
 
 def rows_read(cell: ModelInput, ranks: Ranks, reading: Reading) -> Ranks:
     """Places of the rows that are read of an input; 0 for a rank that is not in it."""
-    place = np.zeros(max(cell.ranks.max(initial=-1), ranks.max(initial=-1)) + 1, dtype=np.int64)
+    place = place_of_rank(cell, int(ranks.max(initial=-1)) + 1)
+    return np.concatenate([np.zeros(int(reading.first_token), np.int64), place[ranks]])
+
+
+def place_of_rank(cell: ModelInput, ranks: int) -> Ranks:
+    """Where the gene of each rank stands in an input; 0 for one that is not in it.
+
+    Parameters
+    ----------
+    cell
+        The input.
+    ranks
+        How many ranks are asked about, at least.
+    """
+    place = np.zeros(max(int(cell.ranks.max(initial=-1)) + 1, ranks), dtype=np.int64)
     ranked = cell.ranks != NOT_RANKED
     place[cell.ranks[ranked]] = np.flatnonzero(ranked)
-    return np.concatenate([np.zeros(int(reading.first_token), np.int64), place[ranks]])
+    return place
+
+
+def foremost(cell: ModelInput) -> int:
+    """Place of the token that a model takes for the first: moved genes stay where they stood.
+
+    Where an arm puts a gene beside the first, the last of them.
+    """
+    return int(np.flatnonzero(cell.positions == cell.positions.min())[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -20,7 +20,11 @@ from ranklock.models.encoder import encoder_of
 from ranklock.models.precision import computing_in
 
 # Of the displacements of a batch, which are held from layer to layer.
-DISPLACEMENT_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
+_BYTES_ON_CPU = 256 << 20
+_BYTES_ON_GPU = 4 << 30
+
+# Tasks, how many of them suit a batch, and what measures one.
+Job = tuple[list[Place], int, Callable[[Sequence[Place]], list[tuple[int, Measured]]]]
 
 _TRIMMER = Trimmer()
 
@@ -58,40 +62,32 @@ def measure_groups(
         When a single task does not fit into the device's memory.
     """
     measured: list[list[Measured]] = [[] for _ in groups]
+    jobs = _displacements if method.displacement else _forwards
     with computing_in(method.precision), memory_errors(model.device):
-        if method.displacement:
-            of_batches = _by_displacement(model, groups, reading, method, batch_size)
-        else:
-            of_batches = _by_two_forwards(model, groups, reading, method, batch_size)
-        for index, of_part in of_batches:
-            measured[index].append(of_part)
+        for places, size, work in jobs(model, groups, reading, method):
+            for _, of_batch in in_batches(places, batch_size or size, work, model.device):
+                for index, of_part in of_batch:
+                    measured[index].append(of_part)
+                _TRIMMER.after_batch()
     return [join(parts) for parts in measured]
 
 
-def _by_displacement(
-    model: Model,
-    groups: Sequence[TaskGroup],
-    reading: Reading,
-    method: Method,
-    batch_size: int | None,
-) -> Iterator[tuple[int, Measured]]:
+def _displacements(
+    model: Model, groups: Sequence[TaskGroup], reading: Reading, method: Method
+) -> Iterator[Job]:
+    """The tasks by displacement forwards."""
     work = partial(measure_by_displacement, method.formats(model), groups, reading, Workspace())
     for places in _batches_of_displacements(model, groups):
-        for _, of_batch in in_batches(places, batch_size or len(places), work, model.device):
-            yield from of_batch
-            _TRIMMER.after_batch()
+        yield places, len(places), work
 
 
-def _by_two_forwards(
-    model: Model,
-    groups: Sequence[TaskGroup],
-    reading: Reading,
-    method: Method,
-    batch_size: int | None,
-) -> Iterator[tuple[int, Measured]]:
+def _forwards(
+    model: Model, groups: Sequence[TaskGroup], reading: Reading, method: Method
+) -> Iterator[Job]:
+    """The tasks by two forwards."""
     encoder = encoder_of(model, method.precision)
     baselines: dict[int, Baseline] = {}
-    done = [0] * len(groups)
+    left = [len(group) for group in groups]
     for places, shared in _batches_of_forwards(model, groups):
         first: FirstLayers = {}
         start = places[0][1]
@@ -104,14 +100,11 @@ def _by_two_forwards(
                 if may_share(inputs[part])
             }
         work = partial(measure_by_two_forwards, encoder, groups, reading, baselines, first, start)
-        size = batch_size or (len(places) if not shared else _usual(model, groups, places))
-        for _, of_batch in in_batches(places, size, work, model.device):
-            for index, of_part in of_batch:
-                done[index] += len(of_part)
-                yield index, of_part
-            _TRIMMER.after_batch()
-        for index in [index for index in baselines if done[index] == len(groups[index])]:
-            del baselines[index]
+        yield places, _usual(model, groups, places) if shared else len(places), work
+        for index, _ in places:
+            left[index] -= 1
+            if not left[index]:
+                del baselines[index]
 
 
 def sharing_slices(model: Model, tasks: int, tokens: int) -> list[slice]:
@@ -122,6 +115,11 @@ def sharing_slices(model: Model, tasks: int, tokens: int) -> list[slice]:
     """
     size = max(round(tokens**0.5), usual_batch_size(model, max(tokens, 1)))
     return [slice(start, min(start + size, tasks)) for start in range(0, tasks, size)]
+
+
+def rows_in_batch(model: Model) -> int:
+    """How many displacements a batch holds from layer to layer, of one input at least."""
+    return (_BYTES_ON_CPU if model.device == "cpu" else _BYTES_ON_GPU) // (4 * model.width)
 
 
 def _usual(model: Model, groups: Sequence[TaskGroup], places: Sequence[Place]) -> int:
@@ -144,8 +142,7 @@ def _batches_of_forwards(
 
 def _batches_of_displacements(model: Model, groups: Sequence[TaskGroup]) -> Iterator[list[Place]]:
     """Tasks that go through the model together: each computes its cells' activations anew."""
-    device = "cpu" if model.device == "cpu" else "cuda"
-    rows = DISPLACEMENT_BYTES[device] // (4 * model.width)
+    rows = rows_in_batch(model)
     small_groups = []
     for index, group in enumerate(groups):
         if not worth_sharing(len(group)):

@@ -23,6 +23,7 @@ from ranklock.engine.groups import (
     Ranks,
     Reading,
     TaskGroup,
+    foremost,
     parts_of,
     rows_read,
     segment_of,
@@ -73,8 +74,7 @@ def measure_by_two_forwards(
         states = _read(encoder, inputs, responders, reading, shared, window)
         after[arm] = _minus(states, [baselines[index] for index, _ in batch])
     segments = [segment_of(groups[index], part, baselines[index]) for index, part in parts]
-    measured = measure(segments, after, mean=reading.cell and not reading.special_frame,
-                       cell=reading.cell)  # fmt: skip
+    measured = measure(segments, after, mean=reading.mean, cell=reading.cell)
     return [(index, of_part) for (index, _), of_part in zip(parts, measured, strict=True)]
 
 
@@ -156,7 +156,7 @@ def _read(
         totals = _means(states, inputs, starts) if reading.totals else None
         logits = None
         if reading.head is not None:
-            first_rows = starts + np.array([_foremost(cell) for cell in inputs])
+            first_rows = starts + np.array([foremost(cell) for cell in inputs])
             logits = _logits(encoder, states, stretches, first_rows[order], depth, reading.head)
             logits = logits[torch.from_numpy(np.argsort(order)).to(encoder.device)]
     return _in_order(read, counts, order, reading, totals, logits)
@@ -208,12 +208,3 @@ def _logits(
     rows = torch.from_numpy(first_rows).to(encoder.device)
     first_token_only = [replace(stretch, read=1) for stretch in stretches]
     return head(run_layers(encoder, states, first_token_only, encoder.layers[depth:], rows))
-
-
-def _foremost(cell: ModelInput) -> int:
-    """Place of the token that a model takes for the first: moved genes stay where they stood.
-
-    Where an arm puts a gene beside the first, it is the gene that was put there.
-    """
-    foremost = np.flatnonzero(cell.positions == cell.positions.min())
-    return int(foremost[-1])

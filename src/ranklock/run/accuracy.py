@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ class Accuracy:
     Attributes
     ----------
     method
-        How they were computed, in words.
+        How they were computed.
     tasks
         How many tasks were computed again with two plain forwards in float64: of every rank from
         the highest to the lowest, under all arms.
@@ -70,13 +70,13 @@ class Accuracy:
         What came of it.
     """
 
-    method: str
+    method: Method
     tasks: int
     errors: tuple[Error, ...]
 
     def too_large(self, limit: float) -> Error | None:
         """The worst of the errors that are larger than a limit, for medians; None if none is."""
-        worst = max(self.errors, key=lambda error: _in_limits(error), default=None)
+        worst = max(self.errors, key=_in_limits, default=None)
         return worst if worst is not None and _in_limits(worst) > limit else None
 
     def said(self) -> str:
@@ -120,19 +120,12 @@ class Reference:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._groups = [plan.group(range(task, task + 1)) for task in sample_of(plan)]
-        self._exact: list[Measured] | None = None
-
-    @property
-    def groups(self) -> int:
-        """How many tasks."""
-        return len(self._groups)
+        self._exact = self._measured(EXACT)
 
     def accuracy(self, method: Method) -> Accuracy:
         """Relative errors of a method."""
-        if self._exact is None:
-            self._exact = self.measured(EXACT)
         values: dict[tuple[str, str], list[Numbers]] = {}
-        for exact, computed in zip(self._exact, self.measured(method), strict=True):
+        for exact, computed in zip(self._exact, self._measured(method), strict=True):
             for arm in exact.genes.moved:
                 for quantity, relative in _relative_errors(exact, computed, arm):
                     values.setdefault((arm, quantity), []).append(relative)
@@ -142,10 +135,9 @@ class Reference:
             if len(joined):
                 median, tail = np.quantile(joined, [0.5, 0.95])
                 errors.append(Error(arm, quantity, len(joined), float(median), float(tail)))
-        return Accuracy(str(method), len(self._groups), tuple(errors))
+        return Accuracy(method, len(self._groups), tuple(errors))
 
-    def measured(self, method: Method) -> list[Measured]:
-        """The tasks by a method."""
+    def _measured(self, method: Method) -> list[Measured]:
         return measure_groups(self._plan.model, self._groups, self._plan.reading, method=method)
 
 
@@ -187,11 +179,13 @@ def _relative_errors(
 
 
 def _of_moments(
-    exact: Moments, computed: Moments, arm: str, quantities: Mapping[str, object]
+    exact: Moments,
+    computed: Moments,
+    arm: str,
+    quantities: Mapping[str, Callable[[Moments, str], Numbers]],
 ) -> Iterator[tuple[str, Numbers]]:
     resolved = _resolved(exact, arm)
     for name, quantity in quantities.items():
-        assert callable(quantity)
         yield name, _relative(quantity(exact, arm)[resolved], quantity(computed, arm)[resolved])
 
 

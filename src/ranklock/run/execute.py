@@ -231,14 +231,14 @@ def _manifest(plan: Plan, states_asked: StatesAsked | None) -> Manifest:
     with _fitting(plan):
         computed = choose_method(plan)
     floor = NO_NOISE
-    if not computed.displacement:
+    if not computed.method.displacement:
         lengths = [(len(plan.cells.ranked[row]), int(row)) for row in plan.cells_used]
         first = np.searchsorted(plan.tasks.cell, [row for _, row in sorted(lengths)])
         places = np.linspace(0, len(first) - 1, min(len(first), 3)).astype(int)
         floor = measure_noise(
             [plan.baseline_of(int(first[place])) for place in places],
             plan.model, plan.depth, special_frame=plan.cells.special_frame,
-            precision=computed.precision,
+            precision=computed.method.precision,
         )  # fmt: skip
     states = None
     if plan.states is not None and states_asked is not None:
@@ -256,7 +256,7 @@ def _manifest(plan: Plan, states_asked: StatesAsked | None) -> Manifest:
         ),
         computed=computed,
         noise_floor=floor,
-        made_from=Provenance.of(plan.cells, plan.model, plan.depth, computed.precision),
+        made_from=Provenance.of(plan.cells, plan.model, plan.depth, computed.method.precision),
         genes_left_out=plan.genes_left_out,
         cells_left_out=plan.cells_left_out,
     )

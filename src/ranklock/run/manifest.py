@@ -188,7 +188,8 @@ class Manifest(Record):
     computed
         How, why so, and with what error.
     noise_floor
-        What rounding alone can do where two forwards were subtracted; zero for displacements.
+        What rounding alone can do where two forwards were subtracted; next to nothing for
+        displacements.
     made_from
         Cells, vocabulary, model, machine and versions.
     genes_left_out, cells_left_out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,23 +27,19 @@ class Chosen:
 
     Attributes
     ----------
-    displacement, precision
-        Of the :class:`ranklock.engine.method.Method`.
     why
-        Why it was taken.
+        Why its method was taken.
     accuracy
-        Its error.
+        The method, and its error.
     """
 
-    displacement: bool
-    precision: str
     why: str
     accuracy: Accuracy
 
     @property
     def method(self) -> Method:
         """The method."""
-        return Method(self.displacement, self.precision)
+        return self.accuracy.method
 
 
 def choose_method(plan: Plan) -> Chosen:
@@ -62,10 +57,10 @@ def choose_method(plan: Plan) -> Chosen:
     """
     reference = Reference(plan)
     if plan.asked.precision != AUTO:
-        method = Method(displacement=True, precision=plan.asked.precision)
-        chosen = _chosen(method, "asked for", reference.accuracy(method))
+        asked = Method(displacement=True, precision=plan.asked.precision)
+        chosen = Chosen("asked for", reference.accuracy(asked))
     elif plan.flop < _SMALL_FLOP:
-        chosen = _chosen(FLOAT32, "a small run", reference.accuracy(FLOAT32))
+        chosen = Chosen("a small run", reference.accuracy(FLOAT32))
     else:
         chosen = _fastest(plan, reference)
     check_accuracy(chosen.accuracy, plan.asked.accuracy)
@@ -73,26 +68,20 @@ def choose_method(plan: Plan) -> Chosen:
 
 
 def _fastest(plan: Plan, reference: Reference) -> Chosen:
-    seconds = {method: _seconds(plan, method) for method in _candidates(plan)}
-    slowest = seconds[FLOAT32]
-    exact_enough = {}
+    seconds = {method: plan.time_some(method, _TASKS_TO_TIME)[0] for method in _candidates(plan)}
+    of_float32 = seconds.pop(FLOAT32)
+    refused = []
     for method in sorted(seconds, key=lambda method: seconds[method]):
-        if method != FLOAT32 and seconds[method] * _WORTH_IT > slowest:
+        if seconds[method] * _WORTH_IT > of_float32:
             break
         accuracy = reference.accuracy(method)
-        exact_enough[method] = accuracy
         if accuracy.too_large(plan.asked.accuracy) is None:
-            why = f"{slowest / seconds[method]:.1f} times as fast here as {FLOAT32}"
-            if method == FLOAT32:
-                why = "nothing else is faster here"
-            return _chosen(method, why, accuracy)
-    why = "nothing else is faster here"
-    refused = [f"{m} errs by {percent(_median(a))}" for m, a in exact_enough.items()]
-    return _chosen(FLOAT32, "; ".join(refused) or why, reference.accuracy(FLOAT32))
-
-
-def _median(accuracy: Accuracy) -> float:
-    return max((error.median for error in accuracy.errors), default=0.0)
+            ratio = of_float32 / seconds[method]
+            return Chosen(f"{ratio:.1f} times as fast here as {FLOAT32}", accuracy)
+        worst = max(error.median for error in accuracy.errors)
+        refused.append(f"{method} errs by {percent(worst)}")
+    why = "; ".join(refused) or "nothing else is faster here"
+    return Chosen(why, reference.accuracy(FLOAT32))
 
 
 def _candidates(plan: Plan) -> list[Method]:
@@ -102,15 +91,3 @@ def _candidates(plan: Plan) -> list[Method]:
         *(Method(displacement=True, precision=precision) for precision in precisions),
         Method(displacement=False, precision="float32"),
     ]
-
-
-def _seconds(plan: Plan, method: Method) -> float:
-    """Seconds that a few tasks take, once one has warmed up."""
-    plan.run_some(method, 1)
-    started = time.perf_counter()
-    plan.run_some(method, _TASKS_TO_TIME)
-    return time.perf_counter() - started
-
-
-def _chosen(method: Method, why: str, accuracy: Accuracy) -> Chosen:
-    return Chosen(method.displacement, method.precision, why, accuracy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -92,15 +92,10 @@ class Plan:
     @cached_property
     def reading(self) -> Reading:
         """What the engine reads of every input."""
-        return Reading(
-            self.depth, CELL in self.asked.read, self.cells.special_frame,
-            totals=self._reads_mean and self.states is not None, head=self.head,
-        )  # fmt: skip
-
-    @property
-    def _reads_mean(self) -> bool:
-        """Whether the cell embedding is read as the mean of all genes."""
-        return CELL in self.asked.read and not self.cells.special_frame
+        reading = Reading(
+            self.depth, CELL in self.asked.read, self.cells.special_frame, head=self.head
+        )
+        return replace(reading, totals=reading.mean and self.states is not None)
 
     @cached_property
     def computed(self) -> Mapping[str, tuple[Arm, ...]]:
@@ -156,7 +151,7 @@ class Plan:
 
     def _rows(self, tokens: int, stored: int) -> int:
         """Rows that are read of an input: all genes, where the cell embedding is their mean."""
-        return self.reading.rows(tokens if self._reads_mean else stored)
+        return self.reading.rows(tokens if self.reading.mean else stored)
 
     @cached_property
     def _flop_of_task(self) -> npt.NDArray[np.float64]:
@@ -324,7 +319,7 @@ class Plan:
         shown = int(self.tasks.shown[indices.start])
         below = self.cells.ranked[row][shown : shown + len(self.perturbations[0].tokens)].tolist()
         changes = self.changes(indices)
-        responders = np.arange(shown) if self._reads_mean else self.stored_ranks(indices.start)
+        responders = np.arange(shown) if self.reading.mean else self.stored_ranks(indices.start)
         return TaskGroup(
             unperturbed,
             responders,
@@ -379,21 +374,22 @@ class Plan:
 
     def measure_rate(self) -> float:
         """Floating-point operations a second, from some tasks of cells of median length."""
-        self.run_some(self.method)  # which warms up
-        started = time.perf_counter()
-        flop = self.run_some(self.method)
-        return max(flop, 1.0) / (time.perf_counter() - started)
+        seconds, flop = self.time_some(self.method, _TASKS_TO_TIME)
+        return max(flop, 1.0) / seconds
 
-    def run_some(self, method: Method, tasks: int = _TASKS_TO_TIME) -> float:
-        """Run some tasks of cells of median length; operations that they are of."""
+    def time_some(self, method: Method, tasks: int) -> tuple[float, float]:
+        """Seconds that some tasks of cells of median length take, and operations of them."""
         order = np.argsort(self.tasks.shown, kind="stable")
         middle = int(order[len(order) // 2])
         shard = self.tasks_of(int(self.shard_of[middle]))
         start = max(min(middle, shard.stop - tasks), shard.start)
         few = range(start, min(start + tasks, shard.stop))
         groups = [self.group(group) for group in self.groups_of(few)]
-        measure_groups(self.model, groups, self.reading, method=method)
-        return float(self._flop_of_task[few.start : few.stop].sum())
+        for part in (groups[:1], groups):  # the first warms up
+            started = time.perf_counter()
+            measure_groups(self.model, part, self.reading, method=method)
+            took = time.perf_counter() - started
+        return took, float(self._flop_of_task[few.start : few.stop].sum())
 
     def check_fits(self, folder: Path | None, already: int = 0) -> None:
         """Refuse a run that does not fit the machine.
