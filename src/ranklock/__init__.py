@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ranklock.genes.vocabulary import write_vocabulary as write_vocabulary
     from ranklock.models import Model as Model
     from ranklock.models import load_model as load_model
+    from ranklock.models.permuted import permuted as permuted
     from ranklock.perturbseq.evaluate import evaluate as evaluate
     from ranklock.perturbseq.evaluate import read_evaluation as read_evaluation
     from ranklock.run.perturb import perturb as perturb
@@ -77,6 +78,7 @@ _HOME = {
     "estimate": "estimates.estimate",
     "evaluate": "perturbseq.evaluate",
     "load_model": "models",
+    "permuted": "models.permuted",
     "perturb": "run.perturb",
     "read_audit": "audits.folder",
     "read_cells": "cells",

@@ -23,7 +23,7 @@ from ranklock.genes.names import resolve, said_of
 from ranklock.kinds import KNOCK_OUT
 from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
-from ranklock.models.head import load_head
+from ranklock.models.permuted import head_of
 from ranklock.models.precision import check_precision
 from ranklock.quantities import count, free_disk, size
 from ranklock.run.asked import ESTIMATE
@@ -245,7 +245,7 @@ def plan_estimates(
         seed=seed,
         measuring=measuring,
     )
-    head = None if classifier is None else load_head(model.name, device=model.device)
+    head = None if classifier is None else head_of(model)
     label = 0 if head is None or classifier is None else head.index(classifier)
     question = Question(head=head, label=label, probes=asked.probes, responders=tokens, seed=seed)
     members = None if goal is None else state_members(goal, cells)

@@ -48,6 +48,8 @@ class Model:
         Where it runs.
     prepared
         Number format → the encoder laid out for it, once that was asked for.
+    permutation
+        Seed with which its weights were permuted; None of a checkpoint as it is.
     """
 
     encoder: BertModel
@@ -63,10 +65,12 @@ class Model:
     sha256: str
     device: str
     prepared: dict[str, Any] = field(default_factory=dict, repr=False)
+    permutation: int | None = None
 
     def __repr__(self) -> str:
+        permuted = "" if self.permutation is None else ", weights permuted"
         return (
-            f"Model: {self.name} ({self.architecture}, {self.layers} layers, {self.width} wide, "
+            f"Model: {self.name} ({self.architecture}{permuted}, {self.layers} layers, {self.width} wide, "
             f"{self.heads} heads, {self.input_size} positions, {self.vocab_size} tokens) on "
             f"{self.device}"
         )

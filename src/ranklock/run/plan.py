@@ -16,7 +16,7 @@ from ranklock.kinds import Kind, find_kinds
 from ranklock.models import Model
 from ranklock.models.checkpoint import check_token_range, check_vocabulary
 from ranklock.models.encoder import output_of_layer
-from ranklock.models.head import load_head
+from ranklock.models.permuted import head_of
 from ranklock.models.precision import AUTO, check_precision
 from ranklock.run.asked import Asked
 from ranklock.run.fields import CELL, GENES, LOGITS
@@ -75,7 +75,7 @@ def make_plan(
         check_precision(asked.precision, model.device)
     if states is not None and CELL not in asked.read:
         raise OptionError("Shifts towards states are of the cell embedding; read it (--read cell).")
-    head = load_head(model.name, device=model.device) if LOGITS in asked.read else None
+    head = head_of(model) if LOGITS in asked.read else None
     responders = None
     if asked.responders:
         responders = np.sort(np.array(require(asked.responders, cells.vocabulary), dtype=np.int64))
