@@ -32,11 +32,13 @@ def test_the_checkpoint_itself_is_left_as_it_was(model):
 
 def test_one_seed_is_one_model_and_another_is_another(model):
     first, again, other = permuted(model, 1), permuted(model, 1), permuted(model, 2)
-    assert first.sha256 == again.sha256 and len({first.sha256, other.sha256, model.sha256}) == 3
+    assert first.sha256 == again.sha256
+    assert len({first.sha256, other.sha256, model.sha256}) == 3
     for name, numbers in _tensors(first).items():
         assert np.array_equal(numbers, _tensors(again)[name])
     assert not all(np.array_equal(n, _tensors(other)[k]) for k, n in _tensors(first).items())
-    assert "permuted" in repr(first) and "permuted" not in repr(model)
+    assert "permuted" in repr(first)
+    assert "permuted" not in repr(model)
 
 
 def test_it_is_permuted_once(model):

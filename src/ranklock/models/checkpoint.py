@@ -70,8 +70,8 @@ class Model:
     def __repr__(self) -> str:
         permuted = "" if self.permutation is None else ", weights permuted"
         return (
-            f"Model: {self.name} ({self.architecture}{permuted}, {self.layers} layers, {self.width} wide, "
-            f"{self.heads} heads, {self.input_size} positions, {self.vocab_size} tokens) on "
+            f"Model: {self.name} ({self.architecture}{permuted}, {self.layers} layers, "
+            f"{self.width} wide, {self.heads} heads, {self.input_size} positions, {self.vocab_size} tokens) on "
             f"{self.device}"
         )
 

@@ -57,8 +57,9 @@ def head_of(model: Model) -> Head:
     head = load_head(model.name, device=model.device)
     if model.permutation is None:
         return head
-    seed, names = model.permutation, ("pool_weight", "pool_bias", "weight", "bias")
-    return replace(head, **{name: _shuffled(getattr(head, name), seed, name) for name in names})
+    names = ("pool_weight", "pool_bias", "weight", "bias")
+    tensors = (_shuffled(getattr(head, name), model.permutation, name) for name in names)
+    return Head(head.name, head.labels, *tensors)
 
 
 def _shuffled(tensor: Tensor, seed: int, name: str) -> Tensor:
