@@ -71,8 +71,8 @@ class Model:
         permuted = "" if self.permutation is None else ", weights permuted"
         return (
             f"Model: {self.name} ({self.architecture}{permuted}, {self.layers} layers, "
-            f"{self.width} wide, {self.heads} heads, {self.input_size} positions, {self.vocab_size} tokens) on "
-            f"{self.device}"
+            f"{self.width} wide, {self.heads} heads, {self.input_size} positions, "
+            f"{self.vocab_size} tokens) on {self.device}"
         )
 
 
