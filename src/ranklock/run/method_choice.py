@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 # Where a run takes seconds whatever it is computed with, the most exact is taken unmeasured, and
 # two runs are the same to the bit.
-_SMALL_FLOP = 1e12
+_SMALL_FLOP = 3e11
 # Another method than the most exact is taken where it is faster than this: timings vary by less.
 _WORTH_IT = 1.2
-_TASKS_TO_TIME = 2
+# Tasks that are timed: one where it takes long enough for a clock.
+_TASKS_TO_TIME, _LONG_FLOP = 2, 2e10
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def choose_method(plan: Plan) -> Chosen:
 
 
 def _fastest(plan: Plan, reference: Reference) -> Chosen:
-    seconds = {method: plan.time_some(method, _TASKS_TO_TIME)[0] for method in _candidates(plan)}
+    tasks = 1 if plan.flop / len(plan.tasks) > _LONG_FLOP else _TASKS_TO_TIME
+    seconds = {method: plan.time_some(method, tasks)[0] for method in _candidates(plan)}
     of_float32 = seconds.pop(FLOAT32)
     refused = []
     for method in sorted(seconds, key=lambda method: seconds[method]):

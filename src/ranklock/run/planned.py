@@ -385,9 +385,10 @@ class Plan:
         start = max(min(middle, shard.stop - tasks), shard.start)
         few = range(start, min(start + tasks, shard.stop))
         groups = [self.group(group) for group in self.groups_of(few)]
-        for part in (groups[:1], groups):  # the first warms up
+        warm_up = replace(self.reading, depth=min(self.depth, 1))
+        for reading in (warm_up, self.reading):
             started = time.perf_counter()
-            measure_groups(self.model, part, self.reading, method=method)
+            measure_groups(self.model, groups, reading, method=method)
             took = time.perf_counter() - started
         return took, float(self._flop_of_task[few.start : few.stop].sum())
 
