@@ -43,6 +43,7 @@ class Edit(Enum):
     HIDE = "the token is hidden as a key in every layer"
     MASK = "the token is replaced with `<mask>`"
     MOVE = "the token is moved to another rank"
+    REPLACE = "the token is replaced with another gene's"
 
 
 class Positions(Enum):
@@ -117,6 +118,9 @@ MOVE_ARMS: dict[str, Arm] = _by_name(
 ARMS: dict[str, Arm] = KNOCK_OUT_ARMS | {
     name: arm for name, arm in MOVE_ARMS.items() if name not in KNOCK_OUT_ARMS
 }
+# What is done to make a control of every task: another gene stands in the perturbed one's place.
+IMPOSTOR = Arm("impostor", Role.CONTROL, Edit.REPLACE, Positions.HELD,
+               "what another gene in this place does")  # fmt: skip
 DEFAULT_ARMS = {False: ("delete", "hold", "mask", "shift"), True: tuple(MOVE_ARMS)}
 
 
@@ -188,6 +192,22 @@ def decomposed_arm(arms: Iterable[str]) -> str | None:
     names = list(arms)
     complete = edit_arm(names) is not None and placebo_arm(names) is not None
     return whole_arm(names) if complete else None
+
+
+def compared_arms(arms: Iterable[Arm]) -> tuple[Arm, ...]:
+    """Of some arms of one kind those in which impostors are perturbed beside the gene.
+
+    Those that take the gene out: an impostor taken out leaves the very same input. Of moves, the
+    move alone, or else what people run today: a moved impostor is an input of its own.
+    """
+    listed = list(arms)
+    removing = tuple(arm for arm in listed if arm.edit in _REMOVING)
+    moving = [arm for arm in listed if arm.edit is Edit.MOVE]
+    alone = [arm for arm in moving if arm.role is Role.EDIT]
+    return (*removing, *(alone or moving)[:1])
+
+
+_REMOVING = (Edit.REMOVE, Edit.HIDE, Edit.MASK)
 
 
 @dataclass(frozen=True, eq=False)
@@ -416,6 +436,29 @@ def apply(
         case Edit.NONE:
             pass
     return _let_in(changed, next_genes[: len(change.tokens)]) if arm.backfill else changed
+
+
+def with_impostors(cell: ModelInput, change: Change, impostors: Sequence[int]) -> ModelInput:
+    """The unperturbed cell with other genes in the place of those that are perturbed.
+
+    Parameters
+    ----------
+    cell, change
+        As of :func:`apply`.
+    impostors
+        Tokens of the other genes, one for each of the change's; those of genes that the cell lacks
+        stand nowhere.
+
+    Raises
+    ------
+    InputError
+        When a rank is not one of the cell's.
+    """
+    perturbed = perturbed_tokens(cell, change)
+    impostor_of = dict(zip(change.tokens, impostors, strict=True))
+    tokens = cell.tokens.copy()
+    tokens[perturbed] = [impostor_of[token] for token in cell.tokens[perturbed].tolist()]
+    return replace(cell, tokens=tokens)
 
 
 def _moved(changed: ModelInput, cell: ModelInput, change: Change, perturbed: Bools) -> ModelInput:

@@ -5,7 +5,6 @@ Arrays in, arrays out; DESIGN.md, section 4, has the mathematics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +20,6 @@ from ranklock.engine.moments import (
 
 Embeddings = npt.NDArray[np.floating[Any]]
 Numbers = npt.NDArray[np.float64]
-
-_MARGIN = 2.0
 
 
 def cosine_distance(before: Embeddings, after: Embeddings) -> Numbers:
@@ -188,64 +185,6 @@ def median(values: npt.NDArray[Any]) -> float:
     """Median of the numbers that are there; NaN where there is none."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else float("nan")
-
-
-@dataclass(frozen=True)
-class NoiseFloor:
-    """What rounding alone can do: effects up to here are no effects.
-
-    Twice the largest movement seen between computations of one cell that are the same in exact
-    arithmetic, because not every cell and every place in a batch can be tried. A cosine distance
-    grows with the square of a movement, so its floor is four times the largest seen.
-
-    Attributes
-    ----------
-    cosine_distance, displacement
-        Of genes.
-    cell_shift, cell_displacement
-        Of the cell embedding.
-    comparisons
-        How many gene embeddings were compared.
-    """
-
-    cosine_distance: float
-    displacement: float
-    cell_shift: float
-    cell_displacement: float
-    comparisons: int
-
-
-# Of displacements that were propagated themselves: what is smaller than a millionth of a millionth
-# is exact, and counts as nothing.
-NO_NOISE = NoiseFloor(
-    cosine_distance=1e-24, displacement=1e-12, cell_shift=1e-24, cell_displacement=1e-12,
-    comparisons=0,
-)  # fmt: skip
-
-
-def noise_floor(repeats: Sequence[tuple[Embeddings, Embeddings]]) -> NoiseFloor:
-    """Noise floor from repeats of cells.
-
-    Parameters
-    ----------
-    repeats
-        For each cell, embeddings of its genes, shape (repeats, genes, width), and of the cell,
-        shape (repeats, width). The first repeat is what the others are compared with.
-    """
-    genes = [(g[:1].repeat(len(g) - 1, axis=0), g[1:]) for g, _ in repeats]
-    cells = [(c[:1].repeat(len(c) - 1, axis=0), c[1:]) for _, c in repeats]
-
-    def largest(pairs: Sequence[tuple[Embeddings, Embeddings]], *, length: bool) -> float:
-        measure = displacement if length else cosine_distance
-        return max(float(measure(x, y).max(initial=0.0)) for x, y in pairs)
-
-    return NoiseFloor(
-        cosine_distance=_MARGIN**2 * largest(genes, length=False),
-        displacement=_MARGIN * largest(genes, length=True),
-        cell_shift=_MARGIN**2 * largest(cells, length=False),
-        cell_displacement=_MARGIN * largest(cells, length=True),
-        comparisons=int(sum(np.prod(after.shape[:-1]) for _, after in genes)),
-    )
 
 
 def _distance_from(across_squared: Numbers, after_squared: Numbers, cosine: Numbers) -> Numbers:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranklock.effects import approach, displacement, displacements, distances
+from ranklock.engine.moments import crossed_pairs
 from ranklock.engine.readout import Baseline, Displacements, Segment, join, measure
 
 WIDTH = 12
@@ -20,7 +21,7 @@ def segment(seed, responders, perturbed, *, states=None):
     moved = 0.1 * draw.normal(size=(len(ARMS), len(perturbed), responders, WIDTH))
     after = dict(zip(ARMS, (before + moved).astype(np.float32), strict=True))
     baseline = Baseline(torch.from_numpy(before), None, None, None)
-    return Segment(baseline, responders, perturbed, states), after
+    return Segment(baseline, responders, perturbed, states, crossed_pairs(after)), after
 
 
 def measured(cells, *, cell=True, mean=True):
@@ -86,7 +87,7 @@ def test_parts_of_a_group_join_to_what_is_measured_of_all():
     (whole,) = measured([(tasks, after)])
     parts = []
     for part in (slice(0, 2), slice(2, 3), slice(3, 5)):
-        of_part = Segment(tasks.baseline, 6, perturbed[part], states)
+        of_part = Segment(tasks.baseline, 6, perturbed[part], states, tasks.crossed)
         parts += measured([(of_part, {arm: rows[part] for arm, rows in after.items()})])
     joined = join(parts)
     assert len(joined) == len(whole) == 5

@@ -23,7 +23,7 @@ Ranks = npt.NDArray[np.int32]
 
 BINS = 48
 _TOP = 10
-_SMALLEST = 1e-18  # cosine distance that stands for none, where the noise floor is exactly zero
+_SMALLEST = 1e-18  # cosine distance that stands for none
 _KEY = ["cell", "gene_id", "arm"]
 # Columns of shifts that say nothing of knock-outs of single genes.
 _SAME_FOR_ALL = ("kind", "gene_ranks", "to_rank", "to_ranks", "inserted")
@@ -134,7 +134,7 @@ def measure(
     """
     table = _knockouts(run, drawn)
     arms = tuple(arm for arm in run.arms if arm in KNOCK_OUT_ARMS)
-    floor = max(run.floor.cosine_distance, _SMALLEST)
+    floor = _SMALLEST
     if "genes" not in run.reads:
         return Measurements(arms, table, {}, None, None, floor)
     edges = np.linspace(0, table["genes_in_cell"].max(), BINS + 1)

@@ -50,7 +50,7 @@ def report_of(
     table = _knockouts(measured, answers)
     uncertain = [Paragraph(text) for text in sample["uncertain"]]
     nothing = "" if uncertain else "Nothing: every gene of every cell was knocked out."
-    ran = Json("Manifest of the run: options, versions, digests, noise floor", content["manifest"])
+    ran = Json("Manifest of the run: options, versions, digests, error", content["manifest"])
     sections += [
         Section("knockouts", "Every gene that was knocked out", "", [table]),
         Section("uncertain", "What the sampling left uncertain", nothing, uncertain),

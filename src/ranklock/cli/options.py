@@ -109,13 +109,23 @@ GenesColumn = Annotated[
 Together = Annotated[
     bool, option(GENES, "Perturb all genes at once, in the order named.", "--together")
 ]
-Controls = Annotated[
+Impostors = Annotated[
     int,
     option(
-        GENES,
-        "Beside each gene that is named, also perturb so many genes at the nearest ranks of the "
-        "cell, to compare it with.",
-        "--controls",
+        EXPERIMENT,
+        "In each perturbed gene's place, perturb so many genes that the cell lacks and other cells "
+        "show at that rank: what `ranklock test` compares with. 12 are usual; none by default. "
+        "Each costs one input a task where genes are knocked out, two where they are moved.",
+        "--impostors",
+    ),
+]
+NullModel = Annotated[
+    bool,
+    option(
+        EXPERIMENT,
+        "Do all of it to the checkpoint with permuted weights as well, which has learned nothing: "
+        "`ranklock test` says how much is found there. Doubles the work.",
+        "--null-model",
     ),
 ]
 MinCells = Annotated[int, option(GENES, "Genes in fewer cells are left out.", "--min-cells")]

@@ -27,6 +27,11 @@ PERTURB_EPILOG = (
     "    ranklock perturb cells.h5ad --model ./fine-tuned --vocabulary dictionaries/ \\\n"
     "        --genes factors.csv --do knock-out,overexpress --read cell --state-key disease \\\n"
     "        --start dcm --goal nf --alternative hcm --within donor_id --out towards-nf\n\n"
+    "Which responders are the model's knowledge of these genes: with impostors in each one's "
+    "place, and the same of a model that has learned nothing (then **ranklock test spi1**):\n\n"
+    "    ranklock perturb cells.h5ad --model ./checkpoint --vocabulary dictionaries/ \\\n"
+    "        --gene SPI1 --gene CEBPB --sample 100 --arms delete,hold --impostors 12 \\\n"
+    "        --null-model --out spi1\n\n"
     "What would it take?\n\n"
     "    ranklock perturb cells.h5ad --model ./checkpoint --vocabulary dictionaries/ \\\n"
     "        --genes all --sample 20 --dry-run\n\n"
@@ -51,7 +56,8 @@ class ExperimentOptions:
     read: o.Read = "genes,cell"
     together: o.Together = False
     insert: o.Insert = False
-    controls: o.Controls = 0
+    impostors: o.Impostors = 0
+    null_model: o.NullModel = False
     min_cells: o.MinCells = 1
     strict: o.Strict = False
     responder: o.Responder = None
@@ -92,7 +98,7 @@ def perturb(
         if out is None and not dry_run:
             raise OptionError("Name a folder for the results (--out), or ask for --dry-run.")
         from ranklock.run.asked import Asked
-        from ranklock.run.perturb import plan_perturbations
+        from ranklock.run.perturb import perturb_null_model, plan_perturbations
 
         asked = Asked(
             do=o.listed(experiment.do),
@@ -117,7 +123,8 @@ def perturb(
             responders=tuple(responders or ()),
             together=experiment.together,
             insert=experiment.insert,
-            controls=experiment.controls,
+            impostors=experiment.impostors,
+            null_model=experiment.null_model,
         )
         chosen, towards = states.read(cells, names)
         plan, states_asked = plan_perturbations(
@@ -135,6 +142,8 @@ def perturb(
         run = execute(
             plan, out, states_asked=states_asked, overwrite=overwrite, batch_size=batch_size
         )
+        if asked.null_model:
+            perturb_null_model(chosen, loaded, asked, out, states=towards, batch_size=batch_size)
         if as_json:
             o.print_json(run.manifest.to_json(), out)
         else:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 import numpy.typing as npt
 
 from ranklock.arms import NOT_RANKED, ModelInput
-from ranklock.engine.moments import Numbers
+from ranklock.engine.moments import Impostor, Numbers, crossed_pairs
 from ranklock.engine.readout import Baseline, Segment
 from ranklock.models.head import Head
 
@@ -37,6 +37,8 @@ class TaskGroup:
         Arm → input of each task.
     states
         Embeddings of the states that this cell may move towards, shape (states, width).
+    impostors
+        Which of the arms are those of impostors.
     """
 
     baseline: ModelInput
@@ -44,6 +46,7 @@ class TaskGroup:
     perturbed: Sequence[Ranks]
     arms: Mapping[str, Sequence[ModelInput]]
     states: Numbers | None = None
+    impostors: Sequence[Impostor] = ()
 
     def __len__(self) -> int:
         return len(self.perturbed)
@@ -102,7 +105,8 @@ def parts_of(batch: Sequence[Place]) -> list[tuple[int, slice]]:
 def segment_of(group: TaskGroup, part: slice, baseline: Baseline) -> Segment:
     """Some tasks of a group, as the readout takes them."""
     perturbed = [_which(group.responders, ranks) for ranks in group.perturbed[part]]
-    return Segment(baseline, len(group.responders), perturbed, group.states)
+    crossed = (*crossed_pairs(group.arms), *chain(*(i.pairs for i in group.impostors)))
+    return Segment(baseline, len(group.responders), perturbed, group.states, crossed)
 
 
 def _which(responders: Ranks, ranks: Ranks) -> Ranks:

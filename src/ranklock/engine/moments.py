@@ -42,6 +42,28 @@ class Moments:
     crossed: Mapping[Pair, Numbers]
 
 
+@dataclass(frozen=True)
+class Impostor:
+    """Where an impostor is found among the inputs of a task.
+
+    Attributes
+    ----------
+    standing
+        Name of the input in which it stands in the perturbed gene's place.
+    perturbed
+        Arm → name of the input in which it is perturbed as the gene is: where genes are taken out,
+        the gene's own.
+    """
+
+    standing: str
+    perturbed: Mapping[str, str]
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Pairs of inputs whose displacements are multiplied with each other."""
+        return tuple((self.standing, after) for after in dict.fromkeys(self.perturbed.values()))
+
+
 @dataclass(frozen=True, eq=False)
 class StateMoments:
     """Inner products of cell embeddings with embeddings g of states, in float64.
@@ -72,7 +94,8 @@ def masking_pair(arms: Iterable[str]) -> Pair | None:
     """Names of the arm that removes a gene and of the one that puts a token in its place."""
     names = list(arms)
     edit = edit_arm(names)
-    mask = next((name for name in names if ARMS[name].edit is Edit.MASK), None)
+    masking = {name for name, arm in ARMS.items() if arm.edit is Edit.MASK}
+    mask = next((name for name in names if name in masking), None)
     return None if edit is None or mask is None else (edit, mask)
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ranklock.engine.moments import Moments, Numbers, StateMoments, crossed_pairs
+from ranklock.engine.moments import Moments, Numbers, Pair, StateMoments
 
 Key = TypeVar("Key")
 
@@ -65,12 +65,15 @@ class Segment:
         Of each task, which responders are perturbed genes: they are no responders of it.
     states
         Embeddings of states, shape (states, width); None where none are read.
+    crossed
+        Pairs of arms whose displacements are multiplied with each other; the same in a batch.
     """
 
     baseline: Baseline
     responders: int
     perturbed: Sequence[npt.NDArray[np.int64]]
     states: Numbers | None
+    crossed: Sequence[Pair]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +129,8 @@ def measure(
     for delta in deltas.values():
         delta[index.perturbed_rows] = 0.0
     squared = (before * before).sum(-1)[index.before_of_row]
-    genes = _moments(spread, deltas, squared)
+    crossed = segments[0].crossed
+    genes = _moments(spread, deltas, squared, crossed)
     of_cell: Ends | None = None
     with_all: Ends | None = None
     if mean:
@@ -139,8 +143,8 @@ def measure(
         with_all = _ends(segments, index, {arm: read.totals for arm, read in after.items()}, "mean")
     states = _states(segments, index)
     parts = [_cut_genes(genes, index, segments, s) for s in range(len(segments))]
-    cells, approaches = _of_cells(of_cell, states, index)
-    cells_with_all, approaches_with_all = _of_cells(with_all, states, index)
+    cells, approaches = _of_cells(of_cell, states, index, crossed)
+    cells_with_all, approaches_with_all = _of_cells(with_all, states, index, crossed)
     return [
         Measured(
             parts[s],
@@ -231,13 +235,13 @@ def _ends(
 
 
 def _of_cells(
-    ends: Ends | None, states: Tensor | None, index: _Index
+    ends: Ends | None, states: Tensor | None, index: _Index, crossed: Sequence[Pair]
 ) -> tuple[Sequence[Moments | None], Sequence[StateMoments | None]]:
     unread = [None] * len(index.tasks)
     if ends is None:
         return unread, unread
     start, deltas = ends
-    moments = _moments(start, deltas, (start * start).sum(-1))
+    moments = _moments(start, deltas, (start * start).sum(-1), crossed)
     cells = [_cut(moments, tasks) for tasks in index.tasks]
     if states is None:
         return cells, unread
@@ -259,7 +263,9 @@ def _states(segments: Sequence[Segment], index: _Index) -> Tensor | None:
     return torch.from_numpy(np.stack(states)).to(index.counts.device)
 
 
-def _moments(before: Tensor, deltas: Mapping[str, Tensor], squared: Tensor) -> Moments:
+def _moments(
+    before: Tensor, deltas: Mapping[str, Tensor], squared: Tensor, crossed: Sequence[Pair]
+) -> Moments:
     def product(left: Tensor, right: Tensor) -> Numbers:
         return _array((left * right).sum(-1))
 
@@ -267,10 +273,7 @@ def _moments(before: Tensor, deltas: Mapping[str, Tensor], squared: Tensor) -> M
         squared=_array(squared),
         along={arm: product(delta, before) for arm, delta in deltas.items()},
         moved={arm: product(delta, delta) for arm, delta in deltas.items()},
-        crossed={
-            (left, right): product(deltas[left], deltas[right])
-            for left, right in crossed_pairs(deltas)
-        },
+        crossed={(left, right): product(deltas[left], deltas[right]) for left, right in crossed},
     )
 
 

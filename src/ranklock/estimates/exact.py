@@ -23,9 +23,8 @@ def measure_pairs(
 ) -> pd.DataFrame | None:
     """Knock the chosen genes out of their cells, each by a forward.
 
-    The pairs, a row a cell (its row) and ``gene_rank`` in order of these, come back with ``exact``
-    and ``under_noise_floor``; None while another process is at it. What the folder holds already
-    is not computed again.
+    The pairs, a row a cell (its row) and ``gene_rank`` in order of these, come back with ``exact``;
+    None while another process is at it. What the folder holds already is not computed again.
     """
     ranks_of = {int(row): ranks.tolist() for row, ranks in pairs.groupby("cell")["gene_rank"]}
     asked = None if plan.goal is None else plan.goal.asked
@@ -33,31 +32,28 @@ def measure_pairs(
     if not run.complete:
         return None
     # A run's tasks are in order of cells and ranks too.
-    exact, under = _numbers(run, plan) if plan.question.signed else _mean_effects(run)
-    return pairs.assign(exact=exact, under_noise_floor=under)
+    exact = _numbers(run, plan) if plan.question.signed else _mean_effects(run)
+    return pairs.assign(exact=exact)
 
 
-def _numbers(run: Run, plan: EstimatesPlan) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Changes of the number that is asked about, and which are under the noise floor."""
+def _numbers(run: Run, plan: EstimatesPlan) -> Array:
+    """Changes of the number that is asked about."""
     rows = run.shifts[run.shifts[fields.ARM.name] == edit_arm(run.arms)]
     if plan.asked.label is not None:
         before, after = (fields.logit(plan.asked.label, when) for when in ("before", "after"))
         changes = rows[after] - rows[before]
     else:
         changes = rows[fields.towards(run.states[0])]
-    return changes.to_numpy(float), rows[fields.UNDER_NOISE_FLOOR.name].to_numpy(bool)
+    return np.asarray(changes, dtype=np.float64)
 
 
-def _mean_effects(run: Run) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Mean effects on the responders, and which are under the noise floor."""
-    arm = edit_arm(run.arms)
-    names = [field.name for field in fields.OF_ARM]
-    means: dict[str, list[Array]] = {name: [] for name in names}
-    for block in run.blocks(names, [str(arm)]):
-        for name in names:
-            values = block.values[name][str(arm)].astype(np.float64)
-            number = np.isfinite(values).sum(1)
-            sums = np.where(number > 0, np.nansum(values, axis=1), np.nan)
-            means[name].append(sums / np.maximum(number, 1))
-    distance, displacement = (np.concatenate(means[name]) for name in names)
-    return distance, displacement <= run.floor.displacement
+def _mean_effects(run: Run) -> Array:
+    """Mean effects on the responders."""
+    arm = str(edit_arm(run.arms))
+    means: list[Array] = []
+    for block in run.blocks(arms=[arm]):
+        distances = block.distances[arm].astype(np.float64)
+        number = np.isfinite(distances).sum(1)
+        sums = np.where(number > 0, np.nansum(distances, axis=1), np.nan)
+        means.append(sums / np.maximum(number, 1))
+    return np.concatenate(means)

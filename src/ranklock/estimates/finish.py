@@ -1,4 +1,4 @@
-"""From estimates to their table: choose, measure, judge, mend, test, write."""
+"""From estimates to their table: choose, measure, judge, mend, write."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ import pandas as pd
 from ranklock.estimates.choice import RANDOM, choose_genes, choose_pairs, gene_means, order_of_cells
 from ranklock.estimates.exact import measure_pairs
 from ranklock.estimates.genes import as_large, judge_cells, mended, missed
-from ranklock.estimates.manifest import Calibration, Missed
+from ranklock.estimates.manifest import Missed
 from ranklock.estimates.parts import Parts
 from ranklock.estimates.plan import EstimatesPlan
 from ranklock.estimates.result import FALLBACK, read_estimates
 from ranklock.estimates.write import write_results
 from ranklock.run.run import INNER
 from ranklock.run.work import WorkFolder
-from ranklock.significance.calibration import calibration_of
-from ranklock.significance.shift_tests import specific_tested
-
-_SMALLEST = 1e-30  # of a mean effect: below what a float32 forward could move
 
 
 def finish(work: WorkFolder, plan: EstimatesPlan, parts: Parts, *, progress: bool) -> bool:
@@ -43,21 +39,14 @@ def finish(work: WorkFolder, plan: EstimatesPlan, parts: Parts, *, progress: boo
         if measured is None:
             return False
         pairs, checks = measured
-
-        def tables() -> Iterator[pd.DataFrame]:
-            return _with_exact(parts.tables(), pairs)
-
         verify, seed = measuring.verify, plan.asked.seed
-        genes = mended(means, gene_means(tables()), pairs).assign(
+        genes = mended(means, gene_means(_with_exact(parts.tables(), pairs)), pairs).assign(
             chosen=chosen.reindex(means.index).fillna(""), ranked=means["n_cells"] >= least
         )
         correlation, recall = missed(genes, pairs, verify, seed)
-        tested, swapped = specific_tested(lambda: _shifts(plan, tables()), least, seed)
         sampled = int((chosen == RANDOM).sum())
         write_results(
-            work, plan, genes.join(plan.genes), tested, pairs, checks,
-            suspects=suspects, least=least,
-            calibration=Calibration(**calibration_of(tested, swapped)),
+            work, plan, genes.join(plan.genes), pairs, checks, suspects=suspects, least=least,
             missed=Missed(sampled, as_large(genes, verify), correlation, tuple(recall)),
         )  # fmt: skip
     return True
@@ -109,27 +98,3 @@ def _with_exact(tables: Iterator[pd.DataFrame], pairs: pd.DataFrame) -> Iterator
             exact = table.merge(rows, on=["cell", "token"], how="left")["exact"].to_numpy()
             table = table.assign(estimate=np.where(measured, exact, table["estimate"]))
         yield table
-
-
-def _shifts(plan: EstimatesPlan, tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Effects as the tests of shifts take them; of cells that are replicates, or have a donor."""
-    names = np.array(plan.cells.names, object)
-    replicates = names if plan.asked.measuring.donor is None else plan.donors
-    for table in tables:
-        rows, genes = table["cell"].to_numpy(), plan.genes.loc[table["token"]]
-        effects = table["estimate"].to_numpy(np.float64)
-        signed = plan.question.signed
-        shifts = pd.DataFrame(
-            {
-                "cell": names[rows],
-                "replicate": replicates[rows],
-                "gene": genes["symbol"].to_numpy(),
-                "gene_id": genes["gene_id"].to_numpy(),
-                "gene_rank": table["gene_rank"].to_numpy(),
-                "shift": effects,
-                "scaled": effects if signed else np.log10(np.maximum(effects, _SMALLEST)),
-                "under_noise_floor": False,
-            }
-        ).dropna(subset="replicate")
-        if len(shifts):
-            yield shifts

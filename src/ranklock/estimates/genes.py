@@ -37,7 +37,7 @@ def judge_cells(pairs: pd.DataFrame, probes: int) -> pd.DataFrame:
     """
     known = pairs.dropna(subset=["estimate", "exact"])
     if probes:
-        known = known[~known["under_noise_floor"] & (known["estimate"] > 0) & (known["exact"] > 0)]
+        known = known[(known["estimate"] > 0) & (known["exact"] > 0)]
         squared = np.log(known["estimate"] / known["exact"]) ** 2
         error = np.sqrt(squared.groupby(known["cell"]).mean())
         half = probes / 2
@@ -71,8 +71,7 @@ def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> 
     -------
     ``means`` with ``effect``, its ``standard_error`` over cells, ``measurement_error`` (the part
     of it that measuring in all cells would take away), ``exact`` and ``verified_estimate`` (means
-    over the cells where the gene was measured), ``verified_in`` (their number) and
-    ``under_noise_floor`` (share of them).
+    over the cells where the gene was measured) and ``verified_in`` (their number).
 
     Notes
     -----
@@ -94,7 +93,6 @@ def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> 
             "exact_variance": by_token["exact"].var(),
             "beyond_estimates": of_drawn["exact"].var() - of_drawn["estimate"].var(),
             "verified_in": by_token["exact"].count(),
-            "under_noise_floor": by_token["under_noise_floor"].mean(),
             "difference": difference.mean(),
             "difference_variance": difference.var(),
             "drawn_in": difference.count(),
@@ -108,7 +106,7 @@ def mended(means: pd.DataFrame, replaced: pd.DataFrame, pairs: pd.DataFrame) -> 
     of_cells = varied.where(m > 0, replaced["deviation"] ** 2) / n
     beyond = (1 / m.where(m > 1) - 1 / n).clip(lower=0.0)
     of_measuring = (measured["difference_variance"] * beyond).where(m > 0, 0.0)
-    shown = ("exact", "verified_estimate", "verified_in", "under_noise_floor")
+    shown = ("exact", "verified_estimate", "verified_in")
     return means.assign(
         effect=effect.mask(everywhere, measured["exact"]),
         standard_error=np.sqrt(

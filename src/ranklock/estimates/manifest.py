@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ranklock.arms import edit_arm, find_arms
-from ranklock.effects import NoiseFloor
 from ranklock.errors import OptionError
 from ranklock.kinds import KNOCK_OUT
 from ranklock.run.manifest import Provenance, StatesUsed
@@ -74,21 +73,6 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """How tests against genes at like ranks come out, and with genes swapped for such.
-
-    As of :func:`ranklock.significance.calibration.calibration_of`.
-    """
-
-    tested: int
-    found: int
-    p_below_5_percent: float
-    swapped_found: int
-    swapped_p_below_5_percent: float
-    swapped_distance_from_uniform: float
-
-
-@dataclass(frozen=True)
 class Missed:
     """What the estimates missed, as genes tell that were measured at random."""
 
@@ -112,12 +96,9 @@ class CellsChecked:
 class Outcome:
     """What came of estimates, and how far to believe it."""
 
-    replicates: int  # cells, or donors
     suspects: int  # genes whose estimates were suspicious
-    calibration: Calibration
     missed: Missed
     cells_checked: CellsChecked
-    noise_floor: NoiseFloor  # of the forwards
     statements: tuple[str, ...]  # what a reader must know, a sentence each
     files: dict[str, str]  # digest of every table and figure
 

@@ -15,7 +15,6 @@ from ranklock.run.folder import file_digest
 from ranklock.run.manifest import KIND as RUN
 from ranklock.run.run import INNER, Run, digest_of, open_run
 from ranklock.run.work import read_work
-from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 FALLBACK = "fallback"  # folder of the run of cells that were measured whole
 GENES, CELLS = "genes.parquet", "cells.parquet"
@@ -64,19 +63,10 @@ class Estimates:
         ``suspicious``, ``random``), empty if it was not; ``exact`` and ``verified_estimate``:
         means over the ``verified_in`` cells in which it was; ``estimate``: mean over the
         ``n_cells`` cells that have it; ``ranked``: whether enough cells do; ``gross``, ``peak``,
-        ``dominance``, ``gene_rank``; ``specific``, ``t``, ``p``, ``q``, ``percentile``: against
-        other genes at like ranks, as of :func:`ranklock.shifts`; ``under_noise_floor``: share of
-        the exact effects.
+        ``dominance``, ``gene_rank``. A large effect is no finding: whether another gene in the same
+        place would have it, impostors say (:func:`ranklock.perturb` with ``impostors``).
         """
         return self._finished(TABLE)
-
-    def findings(self) -> pd.DataFrame:
-        """Genes that differ significantly from others at like ranks, the surest first.
-
-        At a false-discovery rate of 5 %: rows of :attr:`table`.
-        """
-        significant = self.table[self.table["q"] <= FALSE_DISCOVERIES]
-        return significant.sort_values(["p", "gene_id"], ignore_index=True)
 
     @cached_property
     def verified(self) -> pd.DataFrame:

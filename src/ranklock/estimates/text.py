@@ -18,7 +18,6 @@ from ranklock.estimates.manifest import (
 from ranklock.estimates.result import Estimates
 from ranklock.statistics.intervals import Estimate
 from ranklock.statistics.missed import Recall
-from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 _ASKED = {
     GOAL: "change of the cosine from {start} to {goal}",
@@ -47,16 +46,12 @@ def describe_estimates(estimates: Estimates, top: int = 10) -> list[str]:
         return [*lines, f"Unfinished: {done} parts are estimated; the same command goes on."]
     sign = "+" if asked.question in SIGNED else ""
     lines += _largest(estimates, outcome, top, sign)
-    lines += _surest(estimates, outcome, top, sign)
-    if asked.measuring.donor is not None:
-        lines.append("  ± is over cells, q over donors")
     lines += _missed(outcome.missed, asked.measuring.verify)
     lines += [f"note: {sentence}" for sentence in outcome.statements]
-    if asked.measuring.donor is None and planned.cells > 1:
-        lines.append(
-            "note: each cell counts as a replicate; where cells come from several donors, name "
-            "their column with --donor."
-        )
+    lines.append(
+        "note: a large effect is no finding: whether any gene in its place would have it, say "
+        "`ranklock perturb --gene ... --impostors 12` and `ranklock test`."
+    )
     return lines
 
 
@@ -81,26 +76,7 @@ def _largest(estimates: Estimates, outcome: Outcome, top: int, sign: str) -> lis
     lines = [f"Measured by forwards: {', '.join(chosen)}", f"The {len(shown)} largest:"]
     lines += [_gene(row, sign) for row in shown.itertuples(index=False)]
     if (shown["standard_error"] > shown["effect"].abs() / 2).any():
-        lines.append("  where ± is as large as the effect, few cells make it: look at the surest")
-    return lines
-
-
-def _surest(estimates: Estimates, outcome: Outcome, top: int, sign: str) -> list[str]:
-    calibration = outcome.calibration
-    if not calibration.tested:
-        return []
-    findings = estimates.findings()
-    surest = findings if sign else findings[findings["specific"] > 0]
-    lines = [
-        f"Different from other genes at like ranks, at a false-discovery rate of "
-        f"{FALSE_DISCOVERIES:.0%}: {calibration.found:,} of {calibration.tested:,}; with genes "
-        f"swapped for rank-matched ones {calibration.swapped_found:,}"
-    ]
-    if len(surest):
-        lines.append("The surest:" if sign else f"The surest of {len(surest):,} that do more:")
-    for row in surest.head(top).itertuples(index=False):
-        beyond = f"{row.specific:+.1e} beyond" if sign else f"×{10**row.specific:.2f} of"
-        lines.append(f"{_gene(row, sign)}  {beyond} theirs")
+        lines.append("  where ± is as large as the effect, few cells make it")
     return lines
 
 
@@ -126,9 +102,8 @@ def _missed(missed: Missed, verify: int) -> list[str]:
 def _gene(row: Any, sign: str) -> str:
     error = f" ± {row.standard_error:.1e}" if isfinite(row.standard_error) else ""
     how = f"exact in {row.verified_in} of" if row.verified_in else "estimated in"
-    q = f"  q {row.q:.1e}" if isfinite(row.q) else ""
     cells = "cell" if row.n_cells == 1 else "cells"
-    return f"  {row.gene:12} {row.effect:{sign}.2e}{error}  {how} {row.n_cells} {cells}{q}"
+    return f"  {row.gene:12} {row.effect:{sign}.2e}{error}  {how} {row.n_cells} {cells}"
 
 
 def _interval(number: Estimate | Recall, shape: str = ".3f") -> str:

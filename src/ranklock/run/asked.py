@@ -12,7 +12,7 @@ from ranklock.run.fields import CELL, GENES, READS
 ALL = "all"
 
 # Why a run's tasks were chosen, where a user did not.
-AUDIT, ESTIMATE = "audit", "estimate"
+AUDIT, ESTIMATE, NULL_MODEL = "audit", "estimate", "null model"
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ class Asked:
         Whether the genes are perturbed as one set, in the order named.
     responders
         Genes whose effects are stored; empty for all.
-    controls
-        Beside each gene that is named, so many of the nearest other ranks are perturbed likewise.
+    impostors
+        Beside each perturbed gene, so many genes that the cell lacks are perturbed in its place.
+    null_model
+        Whether all of it is done to the checkpoint with permuted weights as well.
     insert
         Whether moves put genes into cells that lack them.
     layer
@@ -54,7 +56,7 @@ class Asked:
     seed
         Of what is drawn at random.
     purpose
-        Why tasks were chosen: ``audit``, ``estimate``; empty where a user asked for them.
+        Why it is done: ``audit``, ``estimate``, ``null model``; empty where a user asked for it.
     """
 
     genes: tuple[str, ...] = ()
@@ -63,7 +65,8 @@ class Asked:
     read: tuple[str, ...] = (GENES, CELL)
     together: bool = False
     responders: tuple[str, ...] = ()
-    controls: int = 0
+    impostors: int = 0
+    null_model: bool = False
     insert: bool = False
     layer: int = -1
     precision: str = AUTO
@@ -90,15 +93,15 @@ class Asked:
             raise OptionError(
                 f"--accuracy {self.accuracy:g} is no part of an effect; name one like 0.01."
             )
-        if self.controls < 0 or (self.controls and (not self.genes or self.together)):
+        if self.impostors < 0 or self.impostors == 1:
             raise OptionError(
-                "Controls are perturbed beside genes that are named one by one (--gene); a run of "
-                "all genes has them in it."
+                f"--impostors {self.impostors}: an effect is compared with several impostors, 12 "
+                "say, or with none (0)."
             )
-        if self.controls and self.insert:
+        if self.null_model and not self.impostors:
             raise OptionError(
-                "Controls are genes at the nearest ranks, and a gene that a cell lacks has none: "
-                "leave out --controls or --insert."
+                "The null model is there to be tested as the checkpoint is, which takes impostors "
+                "(--impostors 12)."
             )
         if self.together and not self.genes:
             raise OptionError("A set needs its genes (--gene, --genes); leave out --together.")

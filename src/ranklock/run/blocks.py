@@ -20,7 +20,7 @@ from ranklock.run.store import EFFECTS
 if TYPE_CHECKING:
     from ranklock.run.run import EffectBlock, Run
 
-_BY_NAME = {field.name: field for field in (*f.OF_ARM, *f.DECOMPOSITION)}
+_BY_NAME = {field.name: field for field in (*f.OF_ARM, *f.DECOMPOSITION, f.FOLD)}
 _KEYS = ("cell", "gene_id", "kind", "gene_rank", "to_rank", "genes_in_cell")
 
 
@@ -35,12 +35,12 @@ def read_blocks(
     run.check_reads(f.GENES)
     chosen = run.arms_of(arms, kind)
     columns = [*_KEYS, *(field.name for field in f.RESPONDERS)]
-    decomposed = set(run.manifest.decomposed)
+    compared = {arm for each in run.kinds for arm in run.compared(each)}
     wanted = [
         (name, arm)
         for name in fields
         for arm in chosen
-        if arm in decomposed or _BY_NAME[name] in f.OF_ARM
+        if _BY_NAME[name] in f.fields_of_arm(arm, run.manifest.decomposed, compared)
     ]
     columns += [f.effect_column(arm, _BY_NAME[name]) for name, arm in wanted]
     if cells is None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from ranklock.effects import NO_NOISE
 from ranklock.engine.method import baseline_precision
 from ranklock.engine.readout import Measured
 from ranklock.engine.tasks import measure_groups
@@ -36,24 +36,24 @@ from ranklock.run.manifest import (
 )
 from ranklock.run.metadata import add_metadata, spreadsheet_safe
 from ranklock.run.method_choice import Chosen, choose_method
-from ranklock.run.noise import measure_noise
 from ranklock.run.plan import Plan
 from ranklock.run.run import (
     CELLS,
     FIGURES,
     GENES,
     LEFT_OUT,
+    NULL_MODEL,
     PERTURBATIONS,
     Run,
     digest_of,
     open_run,
 )
 from ranklock.run.states import StateEmbeddings, StatesAsked
-from ranklock.run.store import LOCKS, PARTS, SHARDS, STORE_VERSION, Store
+from ranklock.run.store import LOCKS, PARTS, SHARDS, STORE_VERSION, Store, stored_tables
 from ranklock.run.tabulate import tables_of
 from ranklock.run.work import WorkFolder, bytes_in, read_work, work_folder, work_through
 
-OWN = {PARTS, SHARDS, LOCKS, CELLS, GENES, PERTURBATIONS, LEFT_OUT, STATES, *FIGURES}
+OWN = {PARTS, SHARDS, LOCKS, CELLS, GENES, PERTURBATIONS, LEFT_OUT, STATES, NULL_MODEL, *FIGURES}
 _WORTH_SAYING = 20.0  # seconds that a run takes, from which on its time is said
 
 
@@ -104,7 +104,10 @@ def execute(
     check_writable(place)
     plan.check_fits(place, already=bytes_in(place) if begun else 0)
     with work_folder(folder, KIND, identity, OWN, overwrite=overwrite) as work:
-        store = Store(work.folder, digest_of(work.identity), plan.shards, bool(plan.effect_fields))
+        tables = stored_tables(
+            effects=bool(plan.effect_fields), impostors=bool(plan.impostor_fields)
+        )
+        store = Store(work.folder, digest_of(work.identity), plan.shards, tables)
         store.prepare()
         with work.setup_lock():
             computed = _set_up(work, store, plan, states_asked)
@@ -138,6 +141,7 @@ def identity_of(plan: Plan) -> dict[str, Any]:
         "states": None if plan.states is None else [list(plan.state_names), plan.states.sha256],
         "classes": None if plan.head is None else list(plan.head.labels),
         "precision": [plan.asked.precision, plan.asked.accuracy],
+        "impostors": [plan.asked.impostors, plan.asked.seed] if plan.asked.impostors else [],
         "purpose": plan.asked.purpose,
         "numerics": NUMERICS,
         "format": [MANIFEST_VERSION, STORE_VERSION],
@@ -230,16 +234,6 @@ def _tables(plan: Plan) -> dict[str, pd.DataFrame]:
 def _manifest(plan: Plan, states_asked: StatesAsked | None) -> Manifest:
     with _fitting(plan):
         computed = choose_method(plan)
-    floor = NO_NOISE
-    if not computed.method.displacement:
-        lengths = [(len(plan.cells.ranked[row]), int(row)) for row in plan.cells_used]
-        first = np.searchsorted(plan.tasks.cell, [row for _, row in sorted(lengths)])
-        places = np.linspace(0, len(first) - 1, min(len(first), 3)).astype(int)
-        floor = measure_noise(
-            [plan.baseline_of(int(first[place])) for place in places],
-            plan.model, plan.depth, special_frame=plan.cells.special_frame,
-            precision=computed.method.precision,
-        )  # fmt: skip
     states = None
     if plan.states is not None and states_asked is not None:
         states = StatesUsed(
@@ -255,7 +249,6 @@ def _manifest(plan: Plan, states_asked: StatesAsked | None) -> Manifest:
             len(plan.cells_used), len(plan.tasks), plan.forwards, plan.flop, plan.shards
         ),
         computed=computed,
-        noise_floor=floor,
         made_from=Provenance.of(plan.cells, plan.model, plan.depth, computed.method.precision),
         genes_left_out=plan.genes_left_out,
         cells_left_out=plan.cells_left_out,
@@ -271,7 +264,7 @@ def _run_parts(plan: Plan, store: Store, batch_size: int | None, *, progress: bo
             missing = set(store.missing(part))
             for shard in store.shards_of(part):
                 if shard in missing:
-                    store.write(shard, *_computed(plan, shard, batch_size))
+                    store.write(shard, _computed(plan, shard, batch_size))
                     clock.did(shard)
                 else:
                     clock.pass_over(shard)
@@ -281,7 +274,7 @@ def _run_parts(plan: Plan, store: Store, batch_size: int | None, *, progress: bo
         work_through(store.parts, store.part_locked, finish)
 
 
-def _computed(plan: Plan, shard: int, batch_size: int | None) -> tuple[Any, Any]:
+def _computed(plan: Plan, shard: int, batch_size: int | None) -> dict[str, pa.Table]:
     groups = plan.groups_of(plan.tasks_of(shard))
     inputs = [plan.group(group) for group in groups]
     with _fitting(plan, shard):

@@ -5,7 +5,7 @@ The store takes its schemas from here, the readers their columns, and the docume
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -101,6 +101,8 @@ RESPONDERS = (
 _NUMBERS = pa.list_(pa.float32())
 COSINE_DISTANCE = Field("cosine_distance", _NUMBERS, "1 − cosine", "of each responder's embedding; "
                         "NaN for the perturbed genes themselves", GENES)  # fmt: skip
+FOLD = Field("fold", _NUMBERS, "log10", "cosine distance of each responder's embedding over those "
+             "that impostors in the same place bring about (geometric mean)", GENES)  # fmt: skip
 DISPLACEMENT = Field("displacement", _NUMBERS, "hidden state", "length of each responder's "
                      "displacement", GENES)  # fmt: skip
 OF_ARM = (COSINE_DISTANCE, DISPLACEMENT)
@@ -114,8 +116,12 @@ DECOMPOSITION = (
           "each does alone", GENES),
 )  # fmt: skip
 
-UNDER_NOISE_FLOOR = Field("under_noise_floor", pa.bool_(), "", "whether the displacement is one "
-                          "that rounding alone can make")  # fmt: skip
+# Of each impostor, beside the same numbers of a cell's shift.
+IMPOSTORS = (
+    Field("impostor", _TEXT, "", "symbol of the gene in the perturbed one's place; of a set, "
+          "joined with +"),
+    Field("impostor_id", _TEXT, "", "its Ensembl ID, joined likewise"),
+)  # fmt: skip
 
 
 def towards(state: str) -> str:
@@ -163,8 +169,68 @@ def logit_fields(labels: Iterable[str]) -> tuple[Field, ...]:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A number of a task that is compared with that of impostors.
+
+    Attributes
+    ----------
+    of_impostor
+        Its field among the results of impostors.
+    fold
+        The field that says how many times as large it is.
+    signed
+        Whether it has a sign: then the fold is in root mean squares of the impostors'.
+    """
+
+    of_impostor: Field
+    fold: Field
+    signed: bool
+
+
+def compared_fields(states: Iterable[str], labels: Iterable[str]) -> tuple[Compared, ...]:
+    """What of a task's shifts is compared with impostors.
+
+    Parameters
+    ----------
+    states, labels
+        As of :func:`shift_fields`.
+    """
+    signed = [
+        *state_fields(states)[::2],  # without Geneformer's
+        *(
+            Field(
+                change_of_logit(label), pa.float64(), "logit", f"change of {label}'s logit", LOGITS
+            )
+            for label in labels
+        ),
+    ]
+    return (
+        *(_compared(field, "log10", "log10 of it over impostors' (geometric mean)", signed=False)
+          for field in CELL_SHIFTS[:2]),
+        *(_compared(field, "impostors' root mean square", "the same over the root mean square of "
+                    "impostors' in its place", signed=True)
+          for field in signed),
+    )  # fmt: skip
+
+
+def _compared(field: Field, unit: str, meaning: str, *, signed: bool) -> Compared:
+    fold = Field(f"{field.name}_{FOLD.name}", pa.float64(), unit,
+                 f"{field.meaning}: {meaning}", field.read)  # fmt: skip
+    return Compared(field, fold, signed)
+
+
+def change_of_logit(label: str) -> str:
+    """Column of the change of a class's logit."""
+    return f"logit_{label}_change"
+
+
 def shift_fields(
-    reads: Iterable[str], states: Sequence[str] = (), labels: Sequence[str] = ()
+    reads: Iterable[str],
+    states: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    *,
+    compared: bool = False,
 ) -> tuple[Field, ...]:
     """Fields of a run's shifts, one row a task and arm.
 
@@ -174,9 +240,26 @@ def shift_fields(
         What is read.
     states, labels
         Names of the states that cells may move towards, and of a classifier's classes.
+    compared
+        Whether they are compared with impostors.
     """
-    numbers = (*CELL_SHIFTS, *state_fields(states), *logit_fields(labels), *GENE_SUMMARIES)
+    folds = [each.fold for each in compared_fields(states, labels)] if compared else []
+    numbers = (*CELL_SHIFTS, *state_fields(states), *logit_fields(labels), *folds, *GENE_SUMMARIES)
     return (*KEYS, ARM, *(field for field in numbers if field.read in set(reads)))
+
+
+def impostor_fields(
+    reads: Iterable[str], states: Sequence[str] = (), labels: Sequence[str] = ()
+) -> tuple[Field, ...]:
+    """Fields of what perturbing impostors does, one row a task, arm and impostor.
+
+    Parameters
+    ----------
+    reads, states, labels
+        As of :func:`shift_fields`.
+    """
+    numbers = [each.of_impostor for each in compared_fields(states, labels)]
+    return (*KEYS, ARM, *IMPOSTORS, *(field for field in numbers if field.read in set(reads)))
 
 
 def effect_column(arm: str, field: Field) -> str:
@@ -184,19 +267,28 @@ def effect_column(arm: str, field: Field) -> str:
     return f"{arm}_{field.name}"
 
 
+def fields_of_arm(arm: str, decomposed: Container[str], compared: Container[str]) -> (
+    tuple[Field, ...]
+):  # fmt: skip
+    """Fields of effects under one arm; which arms are decomposed or compared with impostors."""
+    return (*OF_ARM, *DECOMPOSITION * (arm in decomposed), *(FOLD,) * (arm in compared))
+
+
 def effect_fields(
-    arms: Mapping[str, bool],
+    arms: Iterable[str], decomposed: Container[str] = (), compared: Container[str] = ()
 ) -> tuple[Field, ...]:
     """Fields of a run's stored effects, one row a task, with lists over responders.
 
     Parameters
     ----------
     arms
-        Arm → whether it is decomposed.
+        Names of the arms.
+    decomposed, compared
+        Those whose effects are decomposed, and compared with impostors'.
     """
     columns = []
-    for arm, decomposed in arms.items():
-        for field in (*OF_ARM, *DECOMPOSITION * decomposed):
+    for arm in arms:
+        for field in fields_of_arm(arm, decomposed, compared):
             meaning = f"{field.meaning}, under {arm}"
             columns.append(Field(effect_column(arm, field), field.type, field.unit, meaning, GENES))
     return (*KEYS, *RESPONDERS, *columns)

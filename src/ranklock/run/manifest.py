@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from ranklock.arms import capacity
 from ranklock.cells import Cells
-from ranklock.effects import NoiseFloor
 from ranklock.genes.names import GeneLeftOut
 from ranklock.models import Model
 from ranklock.run.asked import Asked
@@ -21,7 +20,7 @@ from ranklock.run.tasks import CellsLeftOut
 
 KIND = "run"
 # Of the manifest and of the files beside it; a run is read by the version that wrote it.
-MANIFEST_VERSION = 4
+MANIFEST_VERSION = 5
 # Of what the forwards and the readout compute; raised whenever their numbers change.
 NUMERICS = 3
 
@@ -187,9 +186,6 @@ class Manifest(Record):
         The size of the run.
     computed
         How, why so, and with what error.
-    noise_floor
-        What rounding alone can do where two forwards were subtracted; next to nothing for
-        displacements.
     made_from
         Cells, vocabulary, model, machine and versions.
     genes_left_out, cells_left_out
@@ -211,7 +207,6 @@ class Manifest(Record):
     states: StatesUsed | None
     planned: Planned
     computed: Chosen
-    noise_floor: NoiseFloor
     made_from: Provenance
     genes_left_out: tuple[GeneLeftOut, ...] = ()
     cells_left_out: tuple[CellsLeftOut, ...] = ()

@@ -27,6 +27,7 @@ Layers = dict[str, npt.NDArray[Any]]
 Which = npt.NDArray[np.int64]
 _OF_ARM = tuple(field.name for field in f.OF_ARM)
 _DECOMPOSITION = tuple(field.name for field in f.DECOMPOSITION)
+_FOLD = f.FOLD.name
 _SHIFTS = ("cosine_distance", "median_shifted", "median_unshifted")
 
 
@@ -54,6 +55,11 @@ class Scope:
         """The arm whose effects are decomposed, where it is among them."""
         names = self.run.manifest.decomposed
         return next((arm for arm in self.arms if arm in names), None)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Those of the arms that are compared with impostors."""
+        return tuple(arm for arm in self.run.compared(self.kind) if arm in self.arms)
 
     def blocks(self, fields: Sequence[str], arms: Sequence[str]) -> Iterator[Part]:
         """Blocks, the rows and columns of a matrix that they belong to, and what of them does."""
@@ -140,13 +146,14 @@ def effects_in_cells(scope: Scope) -> AnnData:
     tasks = [(part.block, part.tasks) for part in scope.blocks((), scope.arms)]
     number = sum(len(which) for _, which in tasks)
     sources = {_layer(arm, field): (field, arm) for arm in scope.arms for field in _OF_ARM}
+    sources |= {_layer(arm, _FOLD): (_FOLD, arm) for arm in scope.compared}
     if scope.decomposed is not None:
         sources |= {field: (field, scope.decomposed) for field in _DECOMPOSITION}
-    scope.check_memory(number, 4 * (len(sources) + 1) + len(scope.arms))
+    scope.check_memory(number, 4 * (len(sources) + 1))
     shape = (number, len(scope.responders))
     layers = {name: np.full(shape, np.nan, np.float32) for name in (*sources, "responder_rank")}
     start = 0
-    for part in scope.blocks((*_OF_ARM, *_DECOMPOSITION), scope.arms):
+    for part in scope.blocks((*_OF_ARM, *_DECOMPOSITION, _FOLD), scope.arms):
         where = np.ix_(np.arange(start, start + len(part.tasks)), part.columns)
         for name, (field, arm) in sources.items():
             layers[name][where] = part.values(field, arm)
@@ -162,8 +169,9 @@ def averaged_effects(scope: Scope) -> AnnData:
     scope.check_memory(shape[0], len(scope.arms) * 13 + 8 + 2 * 5 * 8)
     layers: Layers = {}
     for arm in scope.arms:
-        moments = {field: RunningMoments(shape) for field in _OF_ARM}
-        for part in scope.blocks(_OF_ARM, [arm]):
+        fields = (*_OF_ARM, *(_FOLD,) * (arm in scope.compared))
+        moments = {field: RunningMoments(shape) for field in fields}
+        for part in scope.blocks(fields, [arm]):
             for field, running in moments.items():
                 running.update(part.rows, part.columns, part.values(field, arm))
         for field, running in moments.items():
@@ -246,9 +254,6 @@ def _anndata(scope: Scope, obs: pd.DataFrame, layers: Layers) -> AnnData:
     from anndata import AnnData
 
     run, tokens = scope.run, scope.responders
-    for arm in scope.arms:
-        moved = layers[_layer(arm, f.DISPLACEMENT.name)]
-        layers[_layer(arm, f.UNDER_NOISE_FLOOR.name)] = moved <= run.floor.displacement
     genes = run.genes.loc[tokens]
     var = pd.DataFrame(
         {"symbol": genes["symbol"].astype(str).to_numpy(), "token": tokens.astype(np.int32)},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +12,18 @@ import numpy as np
 
 from ranklock.cells import Cells, Selection
 from ranklock.engine.method import baseline_precision
-from ranklock.errors import InputError, OptionError
+from ranklock.errors import InputError, OptionError, RanklockWarning
 from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
+from ranklock.models.permuted import permuted
 from ranklock.models.precision import AUTO
+from ranklock.run import asked as asked_for
 from ranklock.run.asked import ALL, Asked
 from ranklock.run.execute import execute
 from ranklock.run.fields import CELL, GENES
 from ranklock.run.kept_states import STATES
 from ranklock.run.plan import Plan, check_fit, make_plan
-from ranklock.run.run import Run, in_temporary_folder
+from ranklock.run.run import NULL_MODEL, Run, in_temporary_folder
 from ranklock.run.states import StateEmbeddings, States, StatesAsked, embed_states
 
 Names = str | Sequence[str | int]
@@ -35,7 +39,8 @@ def perturb(
     read: Names = (GENES, CELL),
     together: bool = False,
     responders: Names = ALL,
-    controls: int = 0,
+    impostors: int = 0,
+    null_model: bool = False,
     insert: bool = False,
     layer: int = -1,
     states: States | None = None,
@@ -78,8 +83,12 @@ def perturb(
         Perturb all genes of a cell at once; moved genes stand in the order named.
     responders
         Genes whose effects are stored; ``"all"`` by default.
-    controls
-        Beside each gene that is named, perturb as many other genes at the nearest ranks.
+    impostors
+        Beside each perturbed gene, perturb so many genes that the cell lacks in its place: what
+        :func:`ranklock.responders` and :func:`ranklock.shifts` compare with. Twelve are usual.
+    null_model
+        Do all of it to the checkpoint with permuted weights as well
+        (:func:`ranklock.permuted`): what is found there is found without knowledge.
     insert
         Put genes that cells lack into them, where moves take them. A full input's baseline is cut
         by as many genes, as Geneformer cuts it.
@@ -151,7 +160,8 @@ def perturb(
         read=_names(read, "read", split=True),
         together=together,
         responders=_names(responders, "responders"),
-        controls=controls,
+        impostors=impostors,
+        null_model=null_model,
         insert=insert,
         layer=layer,
         precision=precision,
@@ -166,12 +176,55 @@ def perturb(
     )
 
     def run_into(folder: Path) -> Run:
-        return execute(
+        run = execute(
             plan, folder, states_asked=states_asked, overwrite=overwrite, batch_size=batch_size,
             figure=out is not None, progress=progress,
         )  # fmt: skip
+        if null_model:
+            perturb_null_model(
+                cells, model, asked, folder, states=states, select=select, batch_size=batch_size,
+                progress=progress,
+            )  # fmt: skip
+        return run
 
     return in_temporary_folder(run_into) if out is None else run_into(Path(out))
+
+
+def perturb_null_model(
+    cells: Cells,
+    model: Model,
+    asked: Asked,
+    folder: Path,
+    *,
+    states: States | None = None,
+    select: Selection | None = None,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Run:
+    """Do to the null model what was done to a checkpoint, into a folder within the run's.
+
+    Parameters
+    ----------
+    cells, model, asked, states, select, batch_size, progress
+        As the run had them.
+    folder
+        The run's.
+    """
+    inner = folder / NULL_MODEL
+    # Its error is another: it takes what is exact enough for it.
+    asked = replace(asked, null_model=False, precision=AUTO, purpose=asked_for.NULL_MODEL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RanklockWarning)  # the same as of the checkpoint
+        plan, states_asked = plan_perturbations(
+            cells, permuted(model, asked.seed), asked, states=states, select=select, out=inner,
+            progress=progress,
+        )  # fmt: skip
+    if progress:
+        print("The same of the null model (permuted weights):", file=sys.stderr)
+    return execute(
+        plan, inner, states_asked=states_asked, batch_size=batch_size, figure=False,
+        progress=progress,
+    )  # fmt: skip
 
 
 def plan_perturbations(

@@ -88,8 +88,6 @@ def make_plan(
         tasks, cells_left_out = find_tasks(named, cells, rows, most, insert=asked.insert)
     else:
         tasks, cells_left_out = Tasks.none(), []
-    if asked.controls:
-        ranks_of = _with_controls(tasks, cells, most, asked.controls)
     if ranks_of is None and asked.all_genes and asked.min_cells == 1:
         ranks_of = {int(row): range(min(len(cells.ranked[row]), most)) for row in rows}
         lone = sum(len(ranks) < 2 - cells.special_frame for ranks in ranks_of.values())
@@ -103,10 +101,13 @@ def make_plan(
     kind_numbers = {kind: number for number, kind in enumerate(kinds)}
     tasks = tasks.ordered(np.array([kind_numbers[p.kind] for p in named]))
     _warn(genes_left_out, cells_left_out, arms, cells, most, tasks, asked)
-    return Plan(
+    plan = Plan(
         cells, model, asked, kinds, arms, tuple(named), tasks, responders, depth, states, head,
         genes_left_out, tuple(cells_left_out),
     )  # fmt: skip
+    if plan.impostors is not None:
+        plan.impostors.check(plan.cells_used)
+    return plan
 
 
 def check_fit(cells: Cells, model: Model, arms: Sequence[Arm]) -> None:
@@ -177,16 +178,6 @@ def _at_ranks(
     perturbations = [Perturbation(kind, (token,)) for kind in kinds for token in tokens.tolist()]
     firsts = [number * len(tokens) for number in range(len(kinds))]
     return perturbations, tasks_at_ranks(ranks_of, firsts, place_of, kinds, cells, most)
-
-
-def _with_controls(tasks: Tasks, cells: Cells, most: int, controls: int) -> dict[int, list[int]]:
-    """Row of a cell → ranks of its tasks, and of as many of the nearest others for each."""
-    ranks_of: dict[int, set[int]] = {}
-    for row, rank in zip(tasks.cell.tolist(), tasks.rank.tolist(), strict=True):
-        genes = min(len(cells.ranked[row]), most)
-        low = min(max(rank - controls // 2, 0), max(genes - controls - 1, 0))
-        ranks_of.setdefault(row, set()).update(range(low, min(low + controls + 1, genes)), {rank})
-    return {row: sorted(ranks) for row, ranks in ranks_of.items()}
 
 
 def _readable(

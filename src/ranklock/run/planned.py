@@ -13,20 +13,26 @@ import numpy as np
 import numpy.typing as npt
 
 from ranklock.arms import (
+    IMPOSTOR,
     NOT_RANKED,
     Arm,
     Change,
+    Edit,
     ModelInput,
     apply,
     baseline,
+    capacity,
+    compared_arms,
     decomposed_arm,
     find_arms,
+    with_impostors,
 )
 from ranklock.cells import Cells
 from ranklock.engine.cost import GroupShape, forward_flop, group_flop, peak_memory
 from ranklock.engine.groups import Reading, TaskGroup
 from ranklock.engine.memory import available_memory
 from ranklock.engine.method import FLOAT32, Method
+from ranklock.engine.moments import Impostor
 from ranklock.engine.tasks import measure_groups
 from ranklock.errors import InputError, OutputError
 from ranklock.genes.names import GeneLeftOut
@@ -35,7 +41,15 @@ from ranklock.models import Model
 from ranklock.models.head import Head
 from ranklock.quantities import count, counted, duration, free_disk, size
 from ranklock.run.asked import Asked
-from ranklock.run.fields import CELL, GENES, Field, effect_fields, shift_fields
+from ranklock.run.fields import (
+    CELL,
+    GENES,
+    Field,
+    effect_fields,
+    impostor_fields,
+    shift_fields,
+)
+from ranklock.run.impostors import Impostors
 from ranklock.run.states import StateEmbeddings
 from ranklock.run.tasks import CellsLeftOut, Perturbation, Tasks, change_of
 
@@ -106,6 +120,38 @@ class Plan:
         }
 
     @cached_property
+    def impostors(self) -> Impostors | None:
+        """Where impostors come from; None in a run without."""
+        if not self.asked.impostors:
+            return None
+        most = capacity(self.model.input_size, special_frame=self.cells.special_frame)
+        return Impostors(self.cells, most, self.asked.impostors, self.asked.seed)
+
+    @cached_property
+    def compared(self) -> Mapping[str, tuple[Arm, ...]]:
+        """Kind → arms in which impostors are perturbed beside the gene."""
+        none = self.impostors is None
+        return {kind: () if none else compared_arms(arms) for kind, arms in self.arms.items()}
+
+    @cached_property
+    def inputs(self) -> Mapping[str, tuple[Arm, ...]]:
+        """Kind → every perturbed input of a task, as an arm: the gene's and the impostors'."""
+        return {
+            kind: (*arms, *self._of_impostor(kind) * self.asked.impostors)
+            for kind, arms in self.computed.items()
+        }
+
+    def _of_impostor(self, kind: str) -> tuple[Arm, ...]:
+        """Inputs of one impostor: it stands there, and is moved."""
+        moved = (arm for arm in self.compared[kind] if arm.edit is Edit.MOVE)
+        return (IMPOSTOR, *moved)
+
+    @cached_property
+    def compared_names(self) -> frozenset[str]:
+        """Names of the arms in which impostors are perturbed, of any kind."""
+        return frozenset(arm.name for arms in self.compared.values() for arm in arms)
+
+    @cached_property
     def arm_names(self) -> tuple[str, ...]:
         """Names of the arms of all kinds, each once."""
         return tuple(dict.fromkeys(arm.name for arms in self.arms.values() for arm in arms))
@@ -125,14 +171,23 @@ class Plan:
     def shift_fields(self) -> tuple[Field, ...]:
         """Fields of the shifts."""
         labels = () if self.head is None else self.head.labels
-        return shift_fields(self.asked.read, self.state_names, labels)
+        compared = self.impostors is not None
+        return shift_fields(self.asked.read, self.state_names, labels, compared=compared)
+
+    @cached_property
+    def impostor_fields(self) -> tuple[Field, ...]:
+        """Fields of what was done to impostors; none without any."""
+        if self.impostors is None:
+            return ()
+        labels = () if self.head is None else self.head.labels
+        return impostor_fields(self.asked.read, self.state_names, labels)
 
     @cached_property
     def effect_fields(self) -> tuple[Field, ...]:
         """Fields of the effects; none where they are not read."""
         if GENES not in self.asked.read:
             return ()
-        return effect_fields({arm: arm in self.decomposed for arm in self.arm_names})
+        return effect_fields(self.arm_names, self.decomposed, self.compared_names)
 
     @cached_property
     def _task_sizes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -167,7 +222,7 @@ class Plan:
     @cached_property
     def _forwards_of_task(self) -> npt.NDArray[np.int64]:
         """Perturbed inputs of each task, shape (tasks,)."""
-        arms = np.array([len(self.computed[p.kind.name]) for p in self.perturbations])
+        arms = np.array([len(self.inputs[p.kind.name]) for p in self.perturbations])
         forwards: npt.NDArray[np.int64] = arms[self.tasks.perturbation]
         return forwards
 
@@ -254,7 +309,7 @@ class Plan:
                 tuple(self.tasks.to_rank[part].tolist()) if kind.moves else (),
                 len(perturbation.tokens) if self.asked.insert else 0,
             )
-            arms, logits = self.computed[kind.name], self.head is not None
+            arms, logits = self.inputs[kind.name], self.head is not None
             total += group_flop(
                 self.model,
                 arms,
@@ -286,7 +341,7 @@ class Plan:
                 batch_size,
                 of_all_cells=len(self.tasks),
             )
-            for arms in self.computed.values()
+            for arms in self.inputs.values()
         )
         return max(needed) + 2 * _SHARD_BYTES
 
@@ -294,10 +349,11 @@ class Plan:
     def disk(self) -> int:
         """Bytes that it writes, about."""
         _, stored = self._task_sizes
-        lists = len(self.effect_fields) and len(self.effect_fields) - len(effect_fields({}))
+        lists = len(self.effect_fields) and len(self.effect_fields) - len(effect_fields(()))
         effects = float(stored.sum()) * 4 * lists * _COMPRESSED
-        arms = len(self.arm_names)
-        return int(effects + len(self.tasks) * arms * 8 * len(self.shift_fields) * 0.5)
+        numbers = len(self.arm_names) * len(self.shift_fields)
+        of_impostors = len(self.compared_names) * self.asked.impostors * len(self.impostor_fields)
+        return int(effects + len(self.tasks) * (numbers + of_impostors) * 8 * 0.5)
 
     def baseline_of(self, task: int) -> ModelInput:
         """Input of the unperturbed cell that a task is compared with."""
@@ -320,6 +376,7 @@ class Plan:
         below = self.cells.ranked[row][shown : shown + len(self.perturbations[0].tokens)].tolist()
         changes = self.changes(indices)
         responders = np.arange(shown) if self.reading.mean else self.stored_ranks(indices.start)
+        impostors, of_impostors = self._impostors_of(row, kind.name, unperturbed, changes)
         return TaskGroup(
             unperturbed,
             responders,
@@ -333,9 +390,37 @@ class Plan:
                     for change in changes
                 ]
                 for arm in self.computed[kind.name]
-            },
+            }
+            | of_impostors,
             None if self.states is None else self.states.vectors[self.states.group_of_cell[row]],
+            impostors,
         )
+
+    def _impostors_of(
+        self, row: int, kind: str, unperturbed: ModelInput, changes: Sequence[Change]
+    ) -> tuple[list[Impostor], dict[str, list[ModelInput]]]:
+        """Impostors of tasks in one cell, and the inputs that are theirs alone."""
+        if self.impostors is None:
+            return [], {}
+        drawn = np.stack([self.impostors.draw(row, change) for change in changes])
+        moved = [arm for arm in self.compared[kind] if arm.edit is Edit.MOVE]
+        impostors, inputs = [], {}
+        for number in range(drawn.shape[1]):
+            standing = f"{IMPOSTOR.name} {number + 1}"
+            tokens = [tuple(of_task) for of_task in drawn[:, number].tolist()]
+            inputs[standing] = [
+                with_impostors(unperturbed, change, of_task)
+                for change, of_task in zip(changes, tokens, strict=True)
+            ]
+            perturbed = {arm.name: arm.computed_as for arm in self.compared[kind]}
+            for arm in moved:
+                perturbed[arm.name] = f"{standing}, {arm.name}"
+                inputs[perturbed[arm.name]] = [
+                    apply(arm, cell, replace(change, tokens=of_task), self.cells.vocabulary)
+                    for cell, change, of_task in zip(inputs[standing], changes, tokens, strict=True)
+                ]
+            impostors.append(Impostor(standing, perturbed))
+        return impostors, inputs
 
     def stored_ranks(self, task: int) -> npt.NDArray[np.int64]:
         """Ranks of the responders of a task whose effects are stored."""

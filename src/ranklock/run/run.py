@@ -18,13 +18,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from ranklock.effects import NoiseFloor
+from ranklock.arms import arms_of, compared_arms
 from ranklock.errors import InputError, OptionError, OutputError
+from ranklock.kinds import find_kind
 from ranklock.run import fields as f
 from ranklock.run.files import write_whole
 from ranklock.run.lookup import rows_named
 from ranklock.run.manifest import KIND, Manifest
-from ranklock.run.store import SHIFTS, Store
+from ranklock.run.store import IMPOSTORS, SHIFTS, Store, stored_tables
 from ranklock.run.work import read_work
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ CELLS, GENES, PERTURBATIONS = "cells.parquet", "genes.parquet", "perturbations.p
 LEFT_OUT = "left_out.csv"
 FIGURES = ("rank_shift.png", "rank_shift.svg")
 INNER = "run"  # folder of the run of an audit or of estimates, within theirs
+NULL_MODEL = "null-model"  # folder of the same run of the null model, within a run's
 
 Block32 = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int32]
@@ -138,10 +140,12 @@ class Run:
         """Classes of the classifier whose logits were read."""
         return self.manifest.labels
 
-    @property
-    def floor(self) -> NoiseFloor:
-        """What rounding alone can do."""
-        return self.manifest.noise_floor
+    def compared(self, kind: str) -> tuple[str, ...]:
+        """Names of the arms of a kind of perturbation in which impostors are perturbed."""
+        if not self.manifest.asked.impostors:
+            return ()
+        arms = arms_of(find_kind(kind))
+        return tuple(arm.name for arm in compared_arms(arms[a] for a in self.manifest.arms[kind]))
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -163,8 +167,16 @@ class Run:
         """The parts."""
         return Store(
             self.folder, digest_of(self.manifest.identity), self.manifest.planned.shards,
-            f.GENES in self.reads,
+            stored_tables(
+                effects=f.GENES in self.reads, impostors=bool(self.manifest.asked.impostors)
+            ),
         )  # fmt: skip
+
+    @cached_property
+    def null(self) -> Run | None:
+        """The same run of the null model, finished or not; None where there is none."""
+        folder = self.folder / NULL_MODEL
+        return None if read_work(folder, KIND) is None else open_run(folder)
 
     def progress(self) -> tuple[int, int]:
         """Tasks that are done, and tasks in all."""
@@ -222,18 +234,34 @@ class Run:
     def shifts(self) -> pd.DataFrame:
         """How far each cell moved: one row a task and arm.
 
-        Columns are those that :func:`ranklock.run.fields.shift_fields` declares, and
-        ``under_noise_floor``.
+        Columns are those that :func:`ranklock.run.fields.shift_fields` declares.
         """
-        parts = [self.store.read(path) for path in self.store.files(SHIFTS)]
+        return self._rows_of(SHIFTS)
+
+    @cached_property
+    def impostors(self) -> pd.DataFrame:
+        """How far each cell moved by its impostors: one row a task, compared arm and impostor.
+
+        Columns are those that :func:`ranklock.run.fields.impostor_fields` declares.
+
+        Raises
+        ------
+        InputError
+            When the run has none.
+        """
+        if not self.manifest.asked.impostors:
+            raise InputError(
+                f"{self.folder} was run without impostors; run it with --impostors 12."
+            )
+        return self._rows_of(IMPOSTORS)
+
+    def _rows_of(self, table: str) -> pd.DataFrame:
+        parts = [self.store.read(path) for path in self.store.files(table)]
         if not parts:
             raise OutputError(f"{self.folder} holds no finished shard yet; run its command again.")
-        table = _frame(pa.concat_tables(parts))
-        table[f.ARM.name] = table[f.ARM.name].cat.set_categories(list(self.arms))
-        if f.CELL in self.reads:
-            floor = self.floor.cell_displacement
-            table[f.UNDER_NOISE_FLOOR.name] = table["displacement"] <= floor
-        return table
+        rows = _frame(pa.concat_tables(parts))
+        rows[f.ARM.name] = rows[f.ARM.name].cat.set_categories(list(self.arms))
+        return rows
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -241,8 +269,9 @@ class Run:
 
         Columns ``cell``, ``gene``, ``kind``, ``gene_rank``, ``to_rank``, ``responder``,
         ``responder_rank``, ``arm``, ``cosine_distance``, ``displacement``, ``artefact_share`` (in
-        the rows of the arm that is decomposed), ``under_noise_floor``, ``gene_id`` and
-        ``responder_id``. The perturbed genes themselves are left out.
+        the rows of the arm that is decomposed), ``fold`` (log10 of the distance over impostors',
+        in a run with these), ``gene_id`` and ``responder_id``. The perturbed genes themselves are
+        left out.
 
         Raises
         ------
@@ -288,10 +317,10 @@ class Run:
         Returns
         -------
         AnnData without X. Layers ``<arm>`` (cosine distance), ``<arm>_displacement``,
-        ``<arm>_under_noise_floor``, and ``artefact_share``, ``phi_edit``, ``phi_shift`` and
-        ``interaction`` of the arm that is decomposed; averaged also ``<arm>_variance`` (between
-        cells) and ``n_cells``, with the artefact share pooled over cells. NaN where a cell lacks
-        the responder, and for the perturbed gene itself.
+        ``<arm>_fold`` of the arms that are compared with impostors, and ``artefact_share``,
+        ``phi_edit``, ``phi_shift`` and ``interaction`` of the arm that is decomposed; averaged
+        also ``<arm>_variance`` (between cells) and ``n_cells``, with the artefact share pooled over
+        cells. NaN where a cell lacks the responder, and for the perturbed gene itself.
 
         Raises
         ------

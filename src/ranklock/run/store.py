@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -23,13 +23,18 @@ from ranklock.run.files import write_whole
 from ranklock.run.locks import locked
 
 PARTS, SHARDS, LOCKS = "parts", ".shards", ".locks"
-SHIFTS, EFFECTS = "shifts", "effects"
-STORE_VERSION = 2
+SHIFTS, EFFECTS, IMPOSTORS = "shifts", "effects", "impostors"
+STORE_VERSION = 3
 # A run has no more parts than this: with shifts and effects, and tables beside, under 200 files.
 MOST_PARTS = 90
 
 _RUN, _DIGEST = "ranklock run", "ranklock digest"
 _BLANK = "0" * 64
+
+
+def stored_tables(*, effects: bool, impostors: bool) -> tuple[str, ...]:
+    """Names of the tables of a run, in the order in which they are written."""
+    return (*(EFFECTS,) * effects, *(IMPOSTORS,) * impostors, SHIFTS)
 
 
 @dataclass(frozen=True)
@@ -44,24 +49,19 @@ class Store:
         Digest of what makes the run this one; a file that bears another is none of its own.
     shards
         How many there are.
-    effects
-        Whether effects on responders are stored beside shifts.
+    tables
+        Names of the stored tables, in the order in which they are written; shifts last.
     """
 
     folder: Path
     run: str
     shards: int
-    effects: bool
+    tables: tuple[str, ...]
 
     @property
     def locks(self) -> Path:
         """Folder of the locks that keep processes apart."""
         return self.folder / LOCKS
-
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """Names of the stored tables, in the order in which they are written."""
-        return (EFFECTS, SHIFTS) if self.effects else (SHIFTS,)
 
     @property
     def part_size(self) -> int:
@@ -106,11 +106,11 @@ class Store:
                     self._shard(table, shard).unlink(missing_ok=True)
         return missing
 
-    def write(self, shard: int, shifts: pa.Table, effects: pa.Table | None) -> None:
-        """Store a shard: effects first, shifts last."""
-        for table, content in ((EFFECTS, effects), (SHIFTS, shifts)):
-            if content is not None:
-                self._write(self._shard(table, shard), content.schema, [content])
+    def write(self, shard: int, contents: Mapping[str, pa.Table]) -> None:
+        """Store the tables of a shard, shifts last."""
+        for table in self.tables:
+            content = contents[table]
+            self._write(self._shard(table, shard), content.schema, [content])
 
     def finish_part(self, part: int) -> None:
         """Put the shards of a part, which are all there, into its files; shifts last."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ranklock.run.run import EffectBlock, Run
 
 _MOST_ROWS = 50_000_000  # some 2 GB in memory
-_FIELDS = (f.COSINE_DISTANCE.name, f.DISPLACEMENT.name, f.ARTEFACT_SHARE.name)
+_FIELDS = (f.COSINE_DISTANCE.name, f.DISPLACEMENT.name, f.ARTEFACT_SHARE.name, f.FOLD.name)
 
 
 def effect_table(run: Run, gene: str | None = None, cell: str | None = None) -> pd.DataFrame:
@@ -71,6 +71,7 @@ _TYPES: dict[str, Any] = {
     "task": np.int64, "cell": np.int32, "perturbation": np.int32, "gene_rank": np.int32,
     "to_rank": np.int32, "responder": np.int32, "responder_rank": np.int32, "arm": np.int8,
     "cosine_distance": np.float32, "displacement": np.float32, "artefact_share": np.float32,
+    "fold": np.float32,
 }  # fmt: skip
 _Columns = dict[str, npt.NDArray[Any]]
 
@@ -79,7 +80,9 @@ def _rows_of(run: Run, block: EffectBlock, arm: str, wanted: npt.NDArray[np.bool
     distances = block.distances[arm][wanted]
     kept = np.isfinite(block.values[f.DISPLACEMENT.name][arm][wanted])
     task, responder = np.nonzero(kept)
-    shares = block.values.get(f.ARTEFACT_SHARE.name, {}).get(arm)
+    shares, folds = (
+        block.values.get(field.name, {}).get(arm) for field in (f.ARTEFACT_SHARE, f.FOLD)
+    )
     # Tasks are told apart by cell and perturbation, of which no two are the same.
     tasks = block.row * np.int64(len(run.perturbations)) + block.perturbations[wanted]
     values: _Columns = {
@@ -94,6 +97,7 @@ def _rows_of(run: Run, block: EffectBlock, arm: str, wanted: npt.NDArray[np.bool
         "cosine_distance": distances[kept],
         "displacement": block.values[f.DISPLACEMENT.name][arm][wanted][kept],
         "artefact_share": np.full(len(task), np.nan) if shares is None else shares[wanted][kept],
+        "fold": np.full(len(task), np.nan) if folds is None else folds[wanted][kept],
     }
     return {name: column.astype(_TYPES[name]) for name, column in values.items()}
 
@@ -107,6 +111,7 @@ def _frame(run: Run, columns: _Columns) -> pd.DataFrame:
     which = columns["perturbation"].astype(np.int64)
     place = genes.index.get_indexer(columns["responder"])
     names = [str(name) for name in run.cells.index]
+    folds = {"fold": columns["fold"].astype(np.float32)} if run.manifest.asked.impostors else {}
     return pd.DataFrame(
         {
             "cell": _named(columns["cell"], names),
@@ -120,7 +125,7 @@ def _frame(run: Run, columns: _Columns) -> pd.DataFrame:
             "cosine_distance": columns["cosine_distance"].astype(np.float32),
             "displacement": columns["displacement"].astype(np.float32),
             "artefact_share": columns["artefact_share"].astype(np.float32),
-            f.UNDER_NOISE_FLOOR.name: columns["displacement"] <= run.floor.displacement,
+            **folds,
             "gene_id": _named(which, perturbations["gene_id"]),
             "responder_id": _named(place, genes["gene_id"]),
         }

@@ -23,14 +23,22 @@ from ranklock.engine.moments import masking_pair
 from ranklock.engine.readout import Measured
 from ranklock.run import fields as f
 from ranklock.run.plan import Plan
+from ranklock.run.store import EFFECTS, IMPOSTORS, SHIFTS
+from ranklock.run.tabulate_impostors import (
+    OfImpostors,
+    impostor_columns,
+    mean_over,
+    of_impostors,
+    reads_all_genes,
+)
 
 Numbers = npt.NDArray[np.float64]
 
 
 def tables_of(
     plan: Plan, groups: Sequence[range], inputs: Sequence[TaskGroup], measured: Sequence[Measured]
-) -> tuple[pa.Table, pa.Table | None]:
-    """Shifts of a shard, one row a task and arm, and effects, one row a task.
+) -> dict[str, pa.Table]:
+    """Tables of a shard: shifts, a row a task and arm, effects, a row a task, and impostors.
 
     Parameters
     ----------
@@ -43,18 +51,28 @@ def tables_of(
 
     Returns
     -------
-    Shifts, and effects where they are read, with the plan's fields as columns.
+    Name of each table that the run stores → its rows, with the plan's fields as columns.
     """
-    shifts, effects = [], []
+    fields = {
+        SHIFTS: plan.shift_fields, EFFECTS: plan.effect_fields, IMPOSTORS: plan.impostor_fields
+    }  # fmt: skip
+    parts: dict[str, list[dict[str, pa.Array]]] = {name: [] for name in fields if fields[name]}
     for tasks, group, numbers in zip(groups, inputs, measured, strict=True):
         changes = plan.changes(tasks)
         keys, kept = _keys(plan, tasks, changes), _kept(group)
-        shifts.append(_shifts_of(plan, tasks, group, numbers, changes, keys, kept))
-        if plan.effect_fields:
-            effects.append(_effects_of(plan, tasks, group, numbers, keys, kept))
-    return _table(plan.shift_fields, shifts), (
-        _table(plan.effect_fields, effects) if plan.effect_fields else None
-    )
+        beside = {
+            arm.name: of_impostors(plan, group, numbers, arm, kept)
+            for arm in plan.compared[plan.kind_of(tasks.start).name]
+        }
+        parts[SHIFTS].append(_shifts_of(plan, tasks, group, numbers, changes, keys, kept, beside))
+        if EFFECTS in parts:
+            parts[EFFECTS].append(_effects_of(plan, tasks, group, numbers, keys, kept, beside))
+        if IMPOSTORS in parts:
+            times = len(beside) * plan.asked.impostors
+            columns = _key_columns(keys, times)
+            row = int(plan.tasks.cell[tasks.start])
+            parts[IMPOSTORS].append(impostor_columns(plan, columns, row, changes, beside))
+    return {name: _table(fields[name], rows) for name, rows in parts.items()}
 
 
 def _table(fields: Sequence[f.Field], parts: Sequence[Mapping[str, pa.Array]]) -> pa.Table:
@@ -117,9 +135,13 @@ def _shifts_of(
     changes: Sequence[Change],
     keys: Mapping[str, list[object]],
     kept: npt.NDArray[np.bool_],
+    beside: Mapping[str, OfImpostors],
 ) -> dict[str, pa.Array]:
     arms = plan.arms[plan.kind_of(tasks.start).name]
     values = [_values_of(plan, group, measured, arm, kept) for arm in arms]
+    for arm, of_arm in zip(arms, values, strict=True):
+        if arm.name in beside:
+            of_arm |= beside[arm.name].folds(plan, of_arm)
     if f.GENES in plan.asked.read:
         stored = _stored(plan, tasks, group)
         ranks = group.responders[stored]
@@ -156,9 +178,8 @@ def _values_of(
         values |= _approaches(plan, measured, run)
     if measured.logits is not None and measured.logits_before is not None:
         values |= _logits(plan, measured.logits_before, measured.logits[run])
-    if measured.cell is not None and group.responders.size == len(_genes(group)):
-        apart = np.where(kept, distances(measured.genes, run), np.nan)
-        values["mean_gene_distance"] = _mean(apart)
+    if measured.cell is not None and reads_all_genes(group):
+        values["mean_gene_distance"] = mean_over(distances(measured.genes, run), kept)
     return values
 
 
@@ -185,6 +206,8 @@ def _logits(plan: Plan, before: Numbers, after: Numbers) -> dict[str, Numbers]:
         for column, label in enumerate(labels):
             values[f.logit(label, when)] = logits[:, column]
             values[f.probability(label, when)] = probabilities[:, column]
+    for column, label in enumerate(labels):
+        values[f.change_of_logit(label)] = after[:, column] - before[column]
     return values
 
 
@@ -227,6 +250,7 @@ def _effects_of(
     measured: Measured,
     keys: Mapping[str, list[object]],
     kept: npt.NDArray[np.bool_],
+    beside: Mapping[str, OfImpostors],
 ) -> dict[str, pa.Array]:
     columns = _key_columns(keys, 1)
     stored = _stored(plan, tasks, group)
@@ -244,6 +268,8 @@ def _effects_of(
         }
         if split is not None and arm.name in plan.decomposed:
             numbers |= {field: _part(split, field) for field in f.DECOMPOSITION}
+        if arm.name in beside:
+            numbers[f.FOLD] = beside[arm.name].fold_of_genes(measured, arm)
         for field, values in numbers.items():
             rows = np.where(kept, values[:, stored], np.nan).astype(np.float32)
             columns[f.effect_column(arm.name, field)] = _lists(rows)
@@ -287,9 +313,3 @@ def _shifted(group: TaskGroup, change: Change) -> npt.NDArray[np.bool_]:
     genes = group.baseline.ranks != NOT_RANKED
     shifted: npt.NDArray[np.bool_] = rank_shift(group.baseline, change)[genes] != 0
     return shifted
-
-
-def _mean(rows: Numbers) -> Numbers:
-    counts = np.isfinite(rows).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(counts > 0, np.nansum(rows, axis=1) / counts, np.nan)

@@ -56,12 +56,6 @@ def describe_run(run: Run, top: int = 10) -> list[str]:
         lines += _classes(run, of_kind, top)
     lines += _both_directions(run, top)
     lines += ["", run.manifest.computed.accuracy.said()]
-    floor = run.floor
-    if floor.comparisons:
-        lines.append(
-            f"Noise floor of two forwards: {floor.cosine_distance:.1e} for genes, "
-            f"{floor.cell_shift:.1e} for the cell embedding; effects under it are marked."
-        )
     left_out = len(run.manifest.genes_left_out)
     if left_out:
         lines.append(f"Genes left out: {left_out}, with the reasons in left_out.csv")
@@ -92,15 +86,11 @@ def describe_gene(run: Run, gene: str, top: int = 10) -> list[str]:
         columns = []
         for arm in arms:
             effect = np.nan_to_num(np.asarray(averages.layers[arm][0]), nan=-1.0)
-            under = np.asarray(averages.layers[f"{arm}_under_noise_floor"][0])
             columns.append([
-                f"{symbols[i]} {effect[i]:.1e}{'*' if under[i] else ''} ({counts[i]})"
+                f"{symbols[i]} {effect[i]:.1e} ({counts[i]})"
                 for i in np.argsort(-effect, kind="stable")[:top] if effect[i] >= 0
             ])  # fmt: skip
-        lines.append(
-            "Responders that move most (mean cosine distance, in so many cells; * under the noise "
-            "floor):"
-        )
+        lines.append("Responders that move most (mean cosine distance, in so many cells):")
         lines += _side_by_side(arms, columns)
     return lines
 

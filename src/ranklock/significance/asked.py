@@ -1,28 +1,53 @@
-"""What is tested of a run: its kinds of perturbation and their arms."""
+"""What is tested of a run: its kinds of perturbation, the arms with impostors, its replicates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ranklock.errors import OptionError
+import pandas as pd
+
+from ranklock.errors import InputError, OptionError
 from ranklock.run.run import Run
+from ranklock.significance.claims import Rule
+from ranklock.significance.replicates import replicates_of, without_donor
 
 
-def check_asked(min_cells: int, **lists: object) -> None:
-    """Refuse fewer cells than one, and one text where a list of them is meant (OptionError)."""
-    for name, values in lists.items():
-        if isinstance(values, str):
-            raise OptionError(f"{name} is a list; write {name}=[{values!r}].")
-    if min_cells < 1:
-        raise OptionError(f"min_cells is {min_cells}; what is tested is in one cell at least.")
+def compared_tests(run: Run, arms: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Every kind of a run with each of its arms that are compared with impostors.
 
-
-def tests_of(run: Run, arms: Sequence[str] | None) -> list[tuple[str, str]]:
-    """Every kind of a run with each of the arms that it has; OptionError where it lacks one."""
-    tests = [(kind, arm) for kind in run.kinds for arm in run.arms_of(arms, kind)]
+    Raises
+    ------
+    InputError
+        When the run has no impostors.
+    OptionError
+        When it has no such arm, or none of them is compared.
+    """
+    if isinstance(arms, str):
+        raise OptionError(f"arms is a list; write arms=[{arms!r}].")
+    if not run.manifest.asked.impostors:
+        raise InputError(
+            f"{run.folder} was run without impostors, and an effect alone is no finding: any gene "
+            "in the same place may have it. Run it with --impostors 12 (and --null-model)."
+        )
+    tests = [
+        (kind, arm)
+        for kind in run.kinds
+        for arm in run.arms_of(arms, kind)
+        if arm in run.compared(kind)
+    ]
     if not tests:
-        raise OptionError(f"No arm was asked for; {run.folder} has: {', '.join(run.arms)}.")
+        compared = dict.fromkeys(arm for kind in run.kinds for arm in run.compared(kind))
+        raise OptionError(
+            f"No arm that is compared with impostors was asked for; {run.folder} has: "
+            f"{', '.join(compared)}."
+        )
     return tests
+
+
+def replicates_and_null(run: Run, donor: str | None) -> tuple[pd.Series, Run | None]:
+    """Cell → replicate of a run's cells, and its null model's run where that is whole."""
+    null = run.null
+    return replicates_of(run.cells, donor, run.folder), null if null and null.complete else None
 
 
 def labelled(tests: Iterable[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -32,9 +57,22 @@ def labelled(tests: Iterable[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     return {", ".join(test if several else test[1:]): test for test in tests}
 
 
-def unfinished(run: Run) -> list[str]:
-    """A sentence about a run that is not whole yet."""
-    if run.complete:
-        return []
-    done, tasks = run.progress()
-    return [f"The run is unfinished: {done:,} of {tasks:,} perturbations are there."]
+def notes_on(run: Run, replicates: pd.Series, rule: Rule, null: Run | None) -> list[str]:
+    """What a reader must know before believing a test, a sentence each."""
+    notes = []
+    if not run.complete:
+        done, tasks = run.progress()
+        notes.append(f"The run is unfinished: {done:,} of {tasks:,} perturbations are there.")
+    notes += without_donor(len(run.cells), replicates, rule.donor)
+    if null is None:
+        unfinished = "is unfinished" if run.null is not None else "was not run"
+        notes.append(
+            f"The null model {unfinished} (--null-model): how much a model that has learned "
+            "nothing would find is not known."
+        )
+    if rule.donor is None:
+        notes.append(
+            "Each cell counts as a replicate; where cells come from several donors, name their "
+            "column with --donor."
+        )
+    return notes

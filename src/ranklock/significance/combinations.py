@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ranklock.errors import InputError
+from ranklock.errors import InputError, OptionError
 from ranklock.run.fields import CELL, TOGETHER
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import check_asked
 from ranklock.significance.results import Section, table_writers
 from ranklock.statistics.replicates import means_tested
 
@@ -51,7 +50,8 @@ def combinations(
     give a combination other than the sum: of two that are orthogonal it is the sum, of two that
     are the same it is twice the sum. ``beyond_sum`` says how far from orthogonal they act.
     """
-    check_asked(min_cells)
+    if min_cells < 1:
+        raise OptionError(f"min_cells is {min_cells}; what is tested is in one cell at least.")
     together, singles = as_run(together), as_run(singles)
     sets, alone = _cell_shifts(together), _cell_shifts(singles)
     sets = sets[sets["gene_id"].str.contains(TOGETHER, regex=False)]

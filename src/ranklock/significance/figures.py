@@ -1,238 +1,134 @@
-"""Figures of tests: volcano, network, whether p-values are what they say, shifts by rank."""
+"""Figures of tests: how many times as much as impostors, and how certain."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ranklock.arms import Role, role_of
 from ranklock.page.style import ARM_COLOURS, STYLE
-from ranklock.significance.shift_tables import UNSIGNED
-from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_EDGES = 40
-_OF_ONE_GENE = 4  # edges of one perturbation that are drawn
-_LABELLED, _LABELLED_SHIFTS = 12, 8
+    from ranklock.significance.results import Results
+
+_LABELLED, _GENES = 10, 30
 _GREY = "#9a9a9a"
-_PANEL = (3.0, 3.0)  # inches
-
-Array = npt.NDArray[Any]
-Tests = Mapping[str, tuple[str, ...]]  # label → kind and arm (and quantity)
+_SMALLEST_P = 1e-300
 
 
-def volcano_figure(table: pd.DataFrame, tests: Tests) -> Figure:
-    """Specific effect against significance, a point a pair of genes, a panel a test."""
+def responders_figure(results: Results) -> Figure:
+    """Fold over impostors against certainty, a point a pair of genes, a panel a test."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    table, tests = results.table, results.tests
     with mpl.rc_context(STYLE):
-        width, height = _PANEL[0] * len(tests) + 0.6, _PANEL[1] + 0.9
-        figure = Figure(figsize=(max(width, 4.2), height), layout="constrained")
+        figure = Figure(figsize=(max(3.0 * len(tests) + 0.6, 4.2), 3.9), layout="constrained")
         axes = figure.subplots(1, len(tests), sharex=True, sharey=True, squeeze=False)[0]
         for axis, (label, (kind, arm)) in zip(axes, tests.items(), strict=True):
             rows = table[(table["kind"] == kind) & (table["arm"] == arm) & table["p"].notna()]
-            _volcano(axis, rows, label, arm)
+            _draw_pairs(axis, rows, label, arm, results)
         axes[0].set_ylabel("-log10 p")
-        figure.supxlabel("specific effect (log10 of effect over expected effect)", fontsize=9)
+        figure.supxlabel("times as far as under impostors in the same place", fontsize=9)
     return figure
 
 
-def _volcano(axis: Axes, rows: pd.DataFrame, label: str, arm: str) -> None:
-    significant = (rows["q"] <= FALSE_DISCOVERIES).to_numpy()
-    heights = _heights(rows["p"])
-    specific = rows["specific"].to_numpy()
-    _points(axis, specific, heights, significant, arm, sizes=(3, 7), alpha=0.35, rasterized=True)
-    axis.axvline(0, color="#cccccc", linewidth=0.8, zorder=0)
-    axis.set_title(f"{label}: {int(significant.sum()):,} of {len(rows):,} at FDR 5%", loc="left")
-    # The surest pair of each perturbation, so that one gene with many does not fill the panel.
-    best = rows[significant].drop_duplicates("gene").head(_LABELLED)
-    labels: list[tuple[bool, float]] = []
-    span = max(float(heights.max(initial=1.0)), 1.0)
-    for row, height in zip(best.itertuples(index=False), _heights(best["p"]), strict=True):
-        more = row.specific > 0
-        if any(side == more and abs(height - place) < 0.045 * span for side, place in labels):
-            continue
-        labels.append((more, float(height)))
-        axis.annotate(
-            f"{row.gene} → {row.responder}", (row.specific, height), fontsize=6,
-            xytext=(4 if more else -4, -2), textcoords="offset points",
-            ha="left" if more else "right",
-        )  # fmt: skip
+def _draw_pairs(axis: Axes, rows: pd.DataFrame, label: str, arm: str, results: Results) -> None:
+    finding = rows["finding"].to_numpy(bool)
+    fold = rows["fold"].to_numpy(np.float64)
+    heights = -np.log10(np.maximum(rows["p"].to_numpy(np.float64), _SMALLEST_P))
+    colour = ARM_COLOURS.get(arm, "#333333")
+    axis.scatter(fold[~finding], heights[~finding], s=3, color=_GREY, alpha=0.35, linewidths=0,
+                 rasterized=True)  # fmt: skip
+    axis.scatter(fold[finding], heights[finding], s=9, color=colour, linewidths=0)
+    axis.set_xscale("log")
+    axis.axvline(results.manifest["asked"]["minimum"], color="#cccccc", linewidth=0.8, zorder=0)
+    axis.set_title(f"{label}: {int(finding.sum()):,} findings of {len(rows):,}", loc="left")
+    best = np.flatnonzero(finding)
+    for place in best[np.argsort(-heights[best], kind="stable")][:_LABELLED]:
+        row = rows.iloc[place]
+        axis.annotate(f"{row['gene']} → {row['responder']}", (fold[place], heights[place]),
+                      fontsize=6, xytext=(4, -2), textcoords="offset points")  # fmt: skip
     axis.margins(x=0.25)
 
 
-def _points(
-    axis: Axes, x: Array, y: Array, significant: Array, arm: str, *,
-    sizes: tuple[float, float], alpha: float, **options: Any,
-) -> None:  # fmt: skip
-    """Points, those that are significant in the colour of the arm."""
-    grey: dict[str, Any] = {"color": _GREY, "alpha": alpha}
-    colours = grey, {"color": ARM_COLOURS.get(arm, "#333333")}
-    for rows, size, colour in zip((~significant, significant), sizes, colours, strict=True):
-        axis.scatter(x[rows], y[rows], s=size, linewidths=0, **colour, **options)
-
-
-def _heights(p: pd.Series) -> Array:
-    smallest = np.nextafter(0, 1)
-    return np.asarray(-np.log10(np.maximum(p.to_numpy(np.float64), smallest)))
-
-
-def network_figure(findings: pd.DataFrame, arm: str) -> Figure:
-    """The first findings of an arm as a network of genes, at most 40, and 4 of a perturbation."""
+def shifts_figure(results: Results, quantity: str) -> Figure:
+    """Fold over impostors of the genes that shift cells most, with intervals, a panel a test."""
     import matplotlib as mpl
-    import networkx as nx
     from matplotlib.figure import Figure
 
-    few = findings[findings.groupby("gene", observed=True).cumcount() < _OF_ONE_GENE]
-    shown = few.head(MOST_EDGES)
+    tests = {label: test for label, test in results.tests.items() if test[2] == quantity}
+    table, minimum = results.table, float(results.manifest["asked"]["minimum"])
+    panels = [
+        (label, test[1], table[np.logical_and.reduce(
+            [table[key] == value for key, value in zip(results.KEYS, test, strict=True)])])
+        for label, test in tests.items()
+    ]  # fmt: skip
+    signed = quantity.startswith(("towards ", "logit of "))
+    most = max([min(int(rows["fold"].notna().sum()), _GENES) for _, _, rows in panels] + [4])
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, 6.2), layout="constrained")
+        size = (max(3.4 * len(panels) + 0.4, 4.2), 0.17 * most + 1.2)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axis, (label, arm, rows) in zip(axes, panels, strict=True):
+            _draw_shifts(axis, rows.dropna(subset="fold").head(_GENES), label, arm, signed=signed)
+            for edge in (minimum, -minimum) if signed else (minimum,):
+                axis.axvline(edge, color="#cccccc", linewidth=0.8, zorder=0)
+        said = "root mean squares of impostors' shifts" if signed else "times impostors' shift"
+        figure.supxlabel(f"{quantity}: {said} (filled: findings)", fontsize=9)
+    return figure
+
+
+def _draw_shifts(axis: Axes, rows: pd.DataFrame, label: str, arm: str, *, signed: bool) -> None:
+    rows = rows.iloc[::-1]
+    heights = np.arange(len(rows))
+    fold, low, high = (
+        rows[name].to_numpy(np.float64) for name in ("fold", "fold_low", "fold_high")
+    )
+    colour = ARM_COLOURS.get(arm, "#333333")
+    errors = np.nan_to_num(np.maximum(np.stack([fold - low, high - fold]), 0.0))
+    axis.errorbar(fold, heights, xerr=errors, fmt="none", ecolor=_GREY, elinewidth=0.8)
+    faces = np.where(rows["finding"].to_numpy(bool), colour, "#ffffff")
+    axis.scatter(fold, heights, s=18, c=faces, edgecolors=colour, linewidths=0.8, zorder=3)
+    if not signed:
+        axis.set_xscale("log")
+    axis.set_yticks(heights, rows["gene"].astype(str))
+    axis.tick_params(axis="y", labelsize=7)
+    axis.set_title(label, loc="left")
+
+
+def directions_figure(directions: pd.DataFrame, state: str) -> Figure:
+    """One kind of perturbation against its opposite: genes over the cloud of their impostors."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    rows = directions[directions["state"] == state]
+    first, second = rows["kind"].iloc[0], rows["other_kind"].iloc[0]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.0, 4.6), layout="constrained")
         axis = figure.subplots()
-        axis.set_axis_off()
-        axis.set_title(
-            f"{arm}: {len(shown)} of the surest of {len(findings):,} findings (FDR 5%), at most "
-            f"{_OF_ONE_GENE} a perturbation",
-            loc="left",
-        )
-        if shown.empty:
-            axis.text(0.5, 0.5, "No finding at this rate.", ha="center", transform=axis.transAxes)
-            return figure
-        graph = nx.DiGraph()
-        for row in shown.itertuples(index=False):
-            graph.add_edge(str(row.gene), str(row.responder), specific=float(row.specific))
-        places = places_of(graph.to_undirected())
-        sources = {str(gene) for gene in shown["gene"]}
-        colour = ARM_COLOURS.get(arm, "#333333")
-        widths = np.array([edge["specific"] for _, _, edge in graph.edges(data=True)])
-        nx.draw_networkx_edges(
-            graph, places, ax=axis, width=list(0.4 + 1.8 * widths / widths.max()),
-            edge_color=_GREY, arrowsize=7, node_size=120,
-        )  # fmt: skip
-        nx.draw_networkx_nodes(
-            graph, places, ax=axis, node_size=60,
-            node_color=[colour if gene in sources else "#dddddd" for gene in graph],
-        )  # fmt: skip
-        nx.draw_networkx_labels(
-            graph, places, ax=axis, font_size=6.5, verticalalignment="bottom",
-        )  # fmt: skip
+        cloud = [np.concatenate([_numbers(each) for each in rows[name]])
+                 for name in ("impostor_times", "impostor_other_times")]  # fmt: skip
+        axis.scatter(cloud[0], cloud[1], s=2, color=_GREY, alpha=0.3, linewidths=0, rasterized=True,
+                     label="impostors, cell by cell")  # fmt: skip
+        axis.scatter(rows["times"], rows["other_times"], s=18, color=ARM_COLOURS["hold"],
+                     linewidths=0, label="genes, means over cells")  # fmt: skip
+        far = rows.assign(size=rows["times"].abs() + rows["other_times"].abs())
+        for row in far.nlargest(_LABELLED, "size").itertuples(index=False):
+            axis.annotate(str(row.gene), (row.times, row.other_times), fontsize=7,
+                          xytext=(4, 2), textcoords="offset points")  # fmt: skip
+        axis.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+        axis.axvline(0, color="#cccccc", linewidth=0.8, zorder=0)
+        axis.set_xlabel(f"{first} towards {state}, times impostors' root mean square")
+        axis.set_ylabel(f"{second} towards {state}, times impostors'")
+        axis.legend(frameon=False, fontsize=7)
     return figure
 
 
-def places_of(graph: Any) -> dict[str, Array]:
-    """Places of genes: connected parts side by side, the largest first."""
-    import networkx as nx
-
-    places: dict[str, Array] = {}
-    parts = sorted(nx.connected_components(graph), key=lambda part: (-len(part), min(part)))
-    left, bottom, height = 0.0, 0.0, 0.0
-    width = 1.4 * float(np.sqrt(graph.number_of_nodes()))
-    for part in parts:
-        size = float(np.sqrt(len(part))) + 0.5
-        if left and left + size > width:
-            left, bottom, height = 0.0, bottom + height, 0.0
-        connected = graph.copy()  # in its order: a view of few nodes has that of their hashes
-        connected.remove_nodes_from(set(graph) - part)
-        inside = nx.kamada_kawai_layout(connected, scale=0.38 * size)
-        if len(part) == 2:  # upright, so that names stand over one another
-            inside = {gene: place[::-1] for gene, place in inside.items()}
-        middle = np.array([left + size / 2, bottom + size / 2])
-        places |= {gene: middle + place for gene, place in inside.items()}
-        left, height = left + size, max(height, size)
-    return places
-
-
-def calibration_figure(histograms: pd.DataFrame, tests: Tests) -> Figure:
-    """p-values of every test, and of the same pairs under rank-matched swaps."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 * len(tests) + 0.6, 2.9), layout="constrained")
-        axes = figure.subplots(1, len(tests), sharex=True, sharey=True, squeeze=False)[0]
-        for axis, (label, (kind, arm)) in zip(axes, tests.items(), strict=True):
-            rows = histograms[(histograms["kind"] == kind) & (histograms["arm"] == arm)]
-            _histogram(axis, rows, arm)
-            axis.set_title(label, loc="left")
-        axes[0].set_ylabel("density of pairs")
-        axes[-1].legend(frameon=False, fontsize=7, loc="upper right")
-        figure.supxlabel("p-value", fontsize=9)
-    return figure
-
-
-def _histogram(axis: Axes, rows: pd.DataFrame, arm: str) -> None:
-    width = 1.0 / max(len(rows), 1)
-    name = "placebo" if role_of(arm) is Role.PLACEBO else "perturbations"
-    for column, label, style in (
-        ("real", name, {"color": ARM_COLOURS.get(arm, "#333333"), "alpha": 0.55}),
-        ("swapped", "swapped with rank-matched", {"color": "none", "edgecolor": "#222222"}),
-    ):
-        total = rows[column].sum()
-        heights = rows[column] / (total * width) if total else rows[column] * 0.0
-        options: dict[str, Any] = dict(style)
-        axis.bar(
-            rows["bin"], heights, width=width, align="edge", label=label, linewidth=0.8, **options
-        )
-    axis.axhline(1.0, color="#222222", linewidth=0.8, linestyle=":")
-
-
-def shifts_figure(table: pd.DataFrame, tests: Tests, quantity: str) -> Figure:
-    """Shift against rank, a column a kind and arm: above as measured, below what is specific.
-
-    ``quantity`` is drawn under every kind and arm that has it; ``tests`` as of ``Shifts.tests``.
-    """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    shown = {label: test for label, test in tests.items() if test[2] == quantity}
-    log = quantity in UNSIGNED
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(3.0 * len(shown) + 0.6, 4.2), 5.0), layout="constrained")
-        axes = figure.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False)
-        for column, (label, test) in zip(axes.T, shown.items(), strict=True):
-            rows = table[(table[["kind", "arm", "quantity"]] == list(test)).all(axis=1)]
-            _panel(column, rows, label.removesuffix(f", {quantity}"), test[1])
-            if not log:
-                column[0].axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
-            elif (rows["shift"] > 0).any():
-                column[0].set_yscale("log")
-        axes[0, 0].set_ylabel(f"{quantity}{' (cosine distance)' if log else ''}")
-        axes[1, 0].set_ylabel(f"beyond rank-matched{' (log10)' if log else ''}")
-        figure.supxlabel("mean rank of the perturbed gene", fontsize=9)
-    return figure
-
-
-def _panel(axes: tuple[Axes, Axes], rows: pd.DataFrame, label: str, arm: str) -> None:
-    significant = (rows["q"] <= FALSE_DISCOVERIES).to_numpy()
-    x = rows["gene_rank"].to_numpy()
-    for axis, name in zip(axes, ("shift", "specific"), strict=True):
-        y = rows[name].to_numpy()
-        _points(axis, x, y, significant, arm, sizes=(5, 9), alpha=0.5)
-    axes[1].axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
-    tested = int(rows["q"].notna().sum())
-    axes[0].set_title(f"{label}: {int(significant.sum()):,} of {tested:,} at FDR 5%", loc="left")
-    for row in _apart(rows[significant]).itertuples(index=False):
-        axes[1].annotate(
-            row.gene, (row.gene_rank, row.specific), fontsize=6, xytext=(3, 2),
-            textcoords="offset points",
-        )  # fmt: skip
-
-
-def _apart(rows: pd.DataFrame) -> pd.DataFrame:
-    """The first rows whose names would not stand on one another's."""
-    kept: list[int] = []
-    places = rows[["gene_rank", "specific"]].to_numpy()
-    size = np.ptp(places, axis=0) * (0.22, 0.07) if len(places) else np.zeros(2)
-    for index, place in enumerate(places):
-        if all((np.abs(place - places[label]) > size).any() for label in kept):
-            kept.append(index)
-        if len(kept) == _LABELLED_SHIFTS:
-            break
-    return rows.iloc[kept]
+def _numbers(values: Any) -> npt.NDArray[np.float64]:
+    return np.asarray(values if isinstance(values, list | np.ndarray) else [], np.float64)

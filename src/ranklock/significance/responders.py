@@ -1,90 +1,73 @@
-"""Which responders a perturbation moves beyond what ranks, potency and responsiveness explain."""
+"""Which responders a perturbation moves more than impostors in its place do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ranklock.errors import InputError
-from ranklock.genes.names import without_version
 from ranklock.progress import progress as show_progress
 from ranklock.run.asked import ESTIMATE
-from ranklock.run.fields import GENES, TOGETHER
+from ranklock.run.fields import GENES
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import check_asked, labelled, tests_of, unfinished
-from ranklock.significance.figures import calibration_figure, network_figure, volcano_figure
-from ranklock.significance.log_effects import LogEffects
-from ranklock.significance.matrices import anndata_of
-from ranklock.significance.pair_tables import tables_of
-from ranklock.significance.pairs import check_memory, gather
-from ranklock.significance.replicates import replicates_of, without_donor
-from ranklock.significance.results import Results, Section
-from ranklock.significance.specific import fit_surface
-from ranklock.significance.statements import statements_of
+from ranklock.significance.asked import compared_tests, labelled, notes_on, replicates_and_null
+from ranklock.significance.claims import MINIMUM, OF_TEST, Rule, needed_replicates, tests_of
+from ranklock.significance.figures import responders_figure
+from ranklock.significance.pairs import Pairs, gather_pairs
+from ranklock.significance.results import Results, Section, summary_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
-_CHOSEN_FOR_EFFECTS = (
-    "The perturbed genes are those that an estimate chose, most of them for their large effects, "
-    "and are one another's controls: what they have in common counts as usual."
-)
+_NAMES = ["kind", "arm", "gene", "responder"]
+_LAST = ["effect", "gene_id", "responder_id"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Responders(Results):
-    """Specific effects of perturbations on responders, with tests over cells or donors.
+    """Effects of perturbations on responders, beside those of impostors, tested.
+
+    A finding says that the model responds more to this gene than to others in its place: not that
+    the two genes are linked in biology.
 
     Attributes
     ----------
     table
-        One row a pair of genes, kind and arm, the smallest p first within kind and arm:
+        One row a pair of genes, kind and arm, the largest finding first, then the rest by size:
 
         ``kind``, ``arm``, ``gene``, ``responder``: what was perturbed, how, and what responded.
-        ``specific``: log10 of effect over expected effect, mean over replicates.
-        ``standard_error``: of it. ``t``, ``p``, ``q``: moderated t of the standardised specific
-        effects, two-sided p, false-discovery rate within kind and arm; missing where nothing was
-        tested.
-        ``effect``: cosine distance, geometric mean over cells.
-        ``n_cells``, ``n_replicates``: in which both genes were.
-        ``gene_rank``, ``responder_rank``: mean ranks. ``under_noise_floor``: share of cells.
-        ``gene_id``, ``responder_id``.
+        ``fold``, ``fold_low``, ``fold_high``: how many times as far it moves as under impostors
+        (geometric mean over replicates, 95 % interval).
+        ``p``, ``q``, ``null_rate``, ``finding``, ``q_smaller``, ``n_cells``, ``n_replicates``,
+        ``status``: as of :func:`ranklock.significance.claims.tests_of`.
+        ``effect``: cosine distance, geometric mean over cells. ``gene_id``, ``responder_id``.
     genes
-        One row a gene, kind and arm: ``potency`` of its perturbation and its ``responsiveness``
-        (log10, relative to the cell's other genes, mean over cells), and its mean ``rank``.
-    calibration
-        One row a kind and arm: pairs ``tested`` and ``found`` significant at a false-discovery
-        rate of 5 %, and the ``larger`` of these; the share of p ≤ 0.05 and Kolmogorov and
-        Smirnov's distance from uniform of the same pairs with each perturbation swapped for a
-        rank-matched one, and how many of those would be found.
-    histograms
-        Counts of p-values in 20 bins: columns ``kind``, ``arm``, ``bin``, ``real``, ``swapped``.
+        One row a perturbed gene, kind and arm: how many of its pairs were ``tested`` and
+        ``found``, in how many cells it is, and a ``status`` where none was tested.
+    summary
+        One row a kind and arm: pairs ``tested`` and ``found``, ``smaller`` than impostors' (a
+        question of its own), and the same of the null model (``null_tested``, ``null_found``).
     manifest
-        What was asked, of which run, and ``statements``: what could not be separated.
+        What was asked, of which run, and ``notes``.
     """
 
     NAME: ClassVar = "responders"
     KEYS: ClassVar = ("kind", "arm")
-    _FILES: ClassVar[Mapping[str, str]] = {
+    FILES: ClassVar[Mapping[str, str]] = {
         "table": "responders.parquet",
         "genes": "responders_genes.parquet",
-        "calibration": "responders_calibration.parquet",
-        "histograms": "responders_p_values.parquet",
+        "summary": "responders_summary.parquet",
     }
-    COUNTED: ClassVar = ("larger", "under")
 
     genes: pd.DataFrame
-    histograms: pd.DataFrame
 
     def findings(self, arm: str | None = None, kind: str | None = None) -> pd.DataFrame:
-        """Pairs of an arm that are significant and respond more than expected.
+        """Pairs that respond more than to impostors, by more than the minimum; largest first.
 
         Parameters
         ----------
@@ -95,33 +78,31 @@ class Responders(Results):
         """
         return self._findings(arm=arm or self.first_arm, kind=kind)
 
+    def smaller(self, arm: str | None = None, kind: str | None = None) -> pd.DataFrame:
+        """Pairs that respond less than to impostors, by more than the minimum; smallest first.
+
+        They say that other genes in this place do more: nothing about this gene.
+        """
+        return self._smaller(arm=arm or self.first_arm, kind=kind)
+
     def anndata(self) -> AnnData:
         """Pairs as AnnData: obs = perturbations, var = responders.
 
         Returns
         -------
-        Layers ``<arm>_<what>`` with what = ``specific``, ``standard_error``, ``t``, ``p``, ``q``,
-        ``n_cells``, ``effect``, ``under_noise_floor``; missing where a pair is not in enough
-        cells. X is t under :attr:`first_arm`, with 0 where nothing was tested: tools that read a
-        matrix of statistics, like decoupler, want no gaps.
+        X is log10 of the fold under :attr:`first_arm`, 0 where nothing was tested: tools that read
+        a matrix of statistics, like decoupler, want no gaps. Layers ``<arm>_<what>`` with what =
+        ``fold``, ``p``, ``q``, ``null_rate``, ``n_cells``, ``effect``; NaN where a pair was not
+        tested.
         """
-        return anndata_of(self)
+        return _anndata(self)
 
-    def volcano(self) -> Figure:
-        """Specific effect against significance, a panel a kind and arm, as a matplotlib figure."""
-        return volcano_figure(self.table, self.tests)
-
-    def network(self, arm: str | None = None) -> Figure:
-        """The surest findings of an arm as a network of genes, as a matplotlib figure."""
-        return network_figure(self.findings(arm), arm or self.first_arm)
-
-    def p_values(self) -> Figure:
-        """Whether p-values are uniform where they should be, as a matplotlib figure."""
-        return calibration_figure(self.histograms, self.tests)
+    def figure(self) -> Figure:
+        """Fold over impostors against certainty, a panel a test, as a matplotlib figure."""
+        return responders_figure(self)
 
     def _figures(self) -> dict[str, Figure]:
-        return {"responders_volcano": self.volcano(), "responders_network": self.network(),
-                "responders_p_values": self.p_values()}  # fmt: skip
+        return {self.NAME: self.figure()}
 
     def section(self) -> Section:
         """What of it is written to a folder."""
@@ -147,132 +128,167 @@ def responders(
     run: Run | str | Path,
     arms: Sequence[str] | None = None,
     *,
-    genes: Sequence[str] | None = None,
+    minimum: float = MINIMUM,
     donor: str | None = None,
     min_cells: int = 5,
-    seed: int = 0,
+    exact: bool = False,
     progress: bool = True,
 ) -> Responders:
-    """Find what is specific to perturbations and responders in a run.
+    """Find which responders a perturbation moves more than impostors in its place do.
 
     Parameters
     ----------
     run
-        From :func:`ranklock.perturb`, or its folder; with ``controls`` where it is of a handful of
-        genes.
+        From :func:`ranklock.perturb` with ``impostors`` (and ``null_model``), or its folder.
     arms
-        Names of arms; all of the run's by default. Findings rest on ``hold``; ``shift`` is the
-        placebo beside it.
-    genes
-        Perturbed genes to report, by symbol or Ensembl ID (sets joined with +). By default those
-        that the run was asked for; all perturbations of a cell serve as controls.
+        Names of arms; all that are compared with impostors by default.
+    minimum
+        How many times as far as under impostors a responder must move.
     donor
         Column of the cells' metadata that names donors or samples: they are the replicates then.
         By default the run's; cells, where it names none.
     min_cells
-        Pairs of genes that fewer cells have are left out.
-    seed
-        Of the swaps.
+        Pairs of genes in fewer cells are not tested.
+    exact
+        Exact signed-rank tests with Holm's correction, for a handful of donors; moderated t tests
+        with false-discovery rates by default.
     progress
         Whether to show progress on stderr.
 
     Raises
     ------
     InputError
-        When the run has no such arm, gene or column, or the pairs do not fit into memory.
+        When the run has no impostors, arm or column, or the pairs do not fit into memory.
 
     Notes
     -----
-    The model is that of :mod:`ranklock.significance.specific`; cells are read one at a time, three
-    times a kind and arm. Tests: a moderated t (Smyth 2004) over replicates; false-discovery rates
-    of Benjamini and Hochberg over the pairs of a kind and arm.
+    In each cell, fold = log10 effect(gene → responder) − mean over impostors of log10
+    effect(impostor → responder): rank and proximity are matched by construction, and what all
+    genes in this place do is taken off. Over replicates fold > log10 minimum is tested one-sided
+    (:mod:`ranklock.statistics.minimum`); the family is all pairs of a kind and arm. A finding has
+    q ≤ 5 % and, where the run has a null model, as low a rate there.
 
     Examples
     --------
     >>> import ranklock
-    >>> responders = ranklock.responders("genome-wide")  # doctest: +SKIP
+    >>> responders = ranklock.responders("spi1", minimum=1.5)  # doctest: +SKIP
     >>> responders.findings("hold").head()  # doctest: +SKIP
     """
     run = as_run(run)
-    check_asked(min_cells, arms=arms, genes=genes)
-    tests = labelled(tests_of(run, arms))
     run.check_reads(GENES)
-    asked = run.manifest.asked
-    donor = donor or asked.donor
-    replicates = replicates_of(run.cells, donor, run.folder)
-    reported = _reported(run, genes)
-    results, statements, cells = [], {}, {}
-    with show_progress(len(tests), "arms", shown=progress) as advance:
-        for label, (kind, arm) in tests.items():
-            effects = LogEffects(run, kind, arm, replicates)
-            rows, columns = _pairs_in(effects, reported, min_cells)
-            surface = fit_surface(effects)
-            pairs = gather(effects, surface, rows, columns, min_cells=min_cells, seed=seed)
-            statements[label] = (
-                unfinished(run)
-                + without_donor(len(run.cells), replicates, donor)
-                + statements_of(pairs, surface, donor=donor, min_cells=min_cells)
-                + [_CHOSEN_FOR_EFFECTS] * (asked.purpose == ESTIMATE)
-            )
-            results.append(tables_of(pairs, run, kind, arm, min_cells))
-            cells = {"cells": pairs.cells, "replicates": pairs.replicates}
+    tests = labelled(compared_tests(run, arms))
+    rule = Rule(minimum, min_cells, exact, donor or run.manifest.asked.donor)
+    replicates, null = replicates_and_null(run, rule.donor)
+    tables, genes, summaries = [], [], []
+    with show_progress(len(tests), "arms tested", shown=progress) as advance:
+        for kind, arm in tests.values():
+            gathered = [
+                gather_pairs(part, kind, arm, replicates, min_cells=min_cells, keep=exact)
+                for part in (run, null)
+                if part is not None
+            ]
+            of_null = gathered[1].claims if null is not None else None
+            table = _table(run, gathered[0], tests_of(gathered[0].claims, rule, of_null))
+            tested_null = None if of_null is None else tests_of(of_null, rule, None)
+            keys = {"kind": kind, "arm": arm}
+            tables.append(table.assign(**keys))
+            genes.append(_genes(run, kind, arm, table, replicates, rule).assign(**keys))
+            summaries.append({**keys, **summary_of(table, tested_null)})
             advance(1)
-    table, of_genes, calibration, histograms = (
-        pd.concat(parts, ignore_index=True) for parts in zip(*results, strict=True)
-    )
-    for column in ("kind", "arm", "gene", "responder", "gene_id", "responder_id"):
+    table = pd.concat(tables, ignore_index=True)[[*_NAMES, *OF_TEST, *_LAST]]
+    for column in ("kind", "arm", "gene", "responder", "gene_id", "responder_id", "status"):
         table[column] = table[column].astype("category")
+    notes = notes_on(run, replicates, rule, null)
+    if run.manifest.asked.purpose == ESTIMATE:
+        notes.append("The perturbed genes are those that an estimate chose, for large effects.")
     manifest = {
         "asked": {
-            "kinds": list(run.kinds),
-            "arms": list(dict.fromkeys(arm for _, arm in tests.values())),
-            "genes": "all" if genes is None else list(genes),
-            "donor": donor,
-            "min_cells": min_cells,
-            "seed": seed,
+            "kinds": list(run.kinds), "arms": list(dict.fromkeys(a for _, a in tests.values())),
+            "minimum": minimum, "donor": rule.donor, "min_cells": min_cells, "exact": exact,
         },
-        "statements": statements,
-        **cells,
+        "notes": notes,
+        "cells": len(replicates), "replicates": int(replicates.nunique()),
+        "impostors": run.manifest.asked.impostors, "null_model": null is not None,
         "run": {"folder": str(run.folder), "complete": run.complete,
                 "identity": run.manifest.identity},
     }  # fmt: skip
-    return Responders(table, calibration, manifest, genes=of_genes, histograms=histograms)
+    return Responders(table, pd.DataFrame(summaries), manifest,
+                      genes=pd.concat(genes, ignore_index=True))  # fmt: skip
 
 
-def _reported(run: Run, genes: Sequence[str] | None) -> npt.NDArray[np.int64]:
-    """Perturbations to report: of some genes, or all but controls."""
-    perturbations = run.perturbations
-    if genes is None and not run.manifest.asked.controls:
-        return np.asarray(perturbations.index, np.int64)
-    names = run.manifest.asked.genes if genes is None else genes
-    columns = run.genes["symbol"], run.genes["gene_id"], run.genes.index.to_series()
-    tokens = {_spelt(str(name)): int(token) for token, name in pd.concat(columns).items()}
-    sets = {
-        name: tuple(tokens.get(_spelt(gene)) for gene in name.split(TOGETHER)) for name in names
-    }
-    perturbed = [tuple(of_set) for of_set in perturbations["tokens"]]
-    unknown = [name for name, of_set in sets.items() if of_set not in perturbed]
-    if len(unknown) == len(names) or (unknown and genes is not None):
-        raise InputError(f"{run.folder} has no perturbation of {', '.join(unknown)}.")
-    wanted = set(sets.values())
-    reported = perturbations.index[[of_set in wanted for of_set in perturbed]]
-    return np.asarray(reported, np.int64)
+def _table(run: Run, pairs: Pairs, tests: pd.DataFrame) -> pd.DataFrame:
+    """Pairs that are in a cell together, findings first, the rest by size."""
+    row, column = np.divmod(np.arange(len(tests)), len(pairs.responders))
+    perturbed = run.perturbations.loc[pairs.perturbations[row]]
+    responding = run.genes.loc[pairs.responders[column]]
+    table = tests.assign(
+        gene=perturbed["gene"].to_numpy(), gene_id=perturbed["gene_id"].to_numpy(),
+        responder=responding["symbol"].to_numpy(), responder_id=responding["gene_id"].to_numpy(),
+        effect=10.0**pairs.log_distance,
+    )  # fmt: skip
+    table = table[table["n_cells"] > 0]
+    order = ["finding", "fold", "gene_id", "responder_id"]
+    return table.sort_values(order, ascending=[False, False, True, True], ignore_index=True)
 
 
-def _spelt(name: str) -> str:
-    return without_version(name.strip()).casefold()
+def _genes(
+    run: Run, kind: str, arm: str, table: pd.DataFrame, replicates: pd.Series, rule: Rule
+) -> pd.DataFrame:
+    """Every perturbed gene, tested or not."""
+    shifts = run.shifts
+    rows = shifts[(shifts["kind"] == kind) & (shifts["arm"] == arm)]
+    rows = rows[rows["cell"].isin(replicates.index)]
+    rows = rows.assign(replicate=replicates.loc[rows["cell"].astype(str)].to_numpy())
+    genes = rows.groupby(["gene", "gene_id"], observed=True, sort=False).agg(
+        n_cells=("cell", "nunique"), n_replicates=("replicate", "nunique"),
+        gene_rank=("gene_rank", "mean"),
+    )  # fmt: skip
+    of_gene = table.groupby("gene_id")
+    tested, found = of_gene["p"].count(), of_gene["finding"].sum()
+    genes = genes.reset_index()
+    genes["tested"] = genes["gene_id"].map(tested).fillna(0).astype(int)
+    genes["found"] = genes["gene_id"].map(found).fillna(0).astype(int)
+    needed = needed_replicates(rule, int(table["p"].notna().sum()))
+    genes["status"] = [
+        "tested" if row.tested else
+        f"not tested: {row.n_cells} cells, {rule.min_cells} needed"
+        if row.n_cells < rule.min_cells else
+        f"not tested: {row.n_replicates} {rule.replicate}, {needed} needed"
+        for row in genes.itertuples(index=False)
+    ]  # fmt: skip
+    return genes.sort_values(["found", "gene_id"], ascending=[False, True], ignore_index=True)
 
 
-def _pairs_in(
-    effects: LogEffects, reported: npt.NDArray[np.int64], min_cells: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Perturbations and responders in enough cells; all, where none are in so many."""
-    cells_with, cells_reading = effects.counts()
-    cells_with = cells_with[cells_with.index.isin(reported)]
-    rows, columns = (
-        cells.index[cells >= min_cells].to_numpy(np.int64) for cells in (cells_with, cells_reading)
+_LAYERS = ("fold", "p", "q", "null_rate", "n_cells", "effect")
+
+
+def _anndata(responders: Responders) -> AnnData:
+    """Pairs as matrices; obs are named by Ensembl IDs, and by kind where there are several."""
+    from anndata import AnnData
+
+    table = responders.table.astype({"kind": str, "gene_id": str, "responder_id": str})
+    several = table["kind"].nunique() > 1
+    table["perturbation"] = table["gene_id"] + (" " + table["kind"] if several else "")
+    obs = table.drop_duplicates("perturbation").set_index("perturbation").sort_index()
+    var = table.drop_duplicates("responder_id").set_index("responder_id").sort_index()
+    layers: dict[str, Any] = {}
+    for arm in responders.arms:
+        rows = table[(table["arm"] == arm) & (table["status"] == "tested")]
+        where = obs.index.get_indexer(rows["perturbation"]), var.index.get_indexer(
+            rows["responder_id"]
+        )  # fmt: skip
+        for name in _LAYERS:
+            layer = np.full((len(obs), len(var)), np.nan, np.float32)
+            layer[where] = rows[name]
+            layers[f"{arm}_{name}"] = layer
+    with np.errstate(divide="ignore"):
+        logs = np.log10(layers[f"{responders.first_arm}_fold"])
+    for frame in (obs, var):
+        frame.index = pd.Index(frame.index.astype(str), dtype=object, name=None)
+    return AnnData(
+        X=np.nan_to_num(logs, posinf=0.0, neginf=0.0),
+        obs=obs[["gene", "gene_id", "kind"]].astype(str),
+        var=var[["responder"]].astype(str).rename(columns={"responder": "symbol"}),
+        layers=layers,
+        uns={"X": f"log10 of the fold over impostors under {responders.first_arm}"},
     )
-    if not len(rows) or not len(columns):
-        rows, columns = (c.index.to_numpy(np.int64) for c in (cells_with, cells_reading))
-    check_memory(len(rows), len(columns))
-    return rows, columns

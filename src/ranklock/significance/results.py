@@ -16,7 +16,6 @@ from ranklock.errors import OutputError
 from ranklock.page.style import draw
 from ranklock.run.folder import read_folder, write_folder
 from ranklock.significance.asked import labelled
-from ranklock.significance.shift_tables import UNSIGNED
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
 if TYPE_CHECKING:
@@ -40,25 +39,23 @@ class Results(ABC):
 
     NAME: ClassVar[str]
     KEYS: ClassVar[tuple[str, ...]]  # columns that tell tests apart
-    _FILES: ClassVar[Mapping[str, str]]  # attribute → file
-    COUNTED: ClassVar[tuple[str, str]]  # column of the calibration, and what joins it to a label
+    FILES: ClassVar[Mapping[str, str]]  # attribute → file
 
     table: pd.DataFrame
-    calibration: pd.DataFrame
+    summary: pd.DataFrame
     manifest: dict[str, Any]
 
     def __repr__(self) -> str:
-        column, of = self.COUNTED
         counts = ", ".join(
-            f"{count} {of} {label}"
-            for count, label in zip(self.calibration[column], self.tests, strict=True)
+            f"{found:,} findings of {label}"
+            for found, label in zip(self.summary["found"], self.tests, strict=True)
         )
-        return f"{type(self).__name__}: {counts} (false-discovery rate {FALSE_DISCOVERIES:.0%})"
+        return f"{type(self).__name__}: {counts} (above ×{self.manifest['asked']['minimum']:g})"
 
     @property
-    def statements(self) -> dict[str, list[str]]:
-        """Label of each test → what could not be separated."""
-        return dict(self.manifest["statements"])
+    def notes(self) -> list[str]:
+        """What a reader must know before believing a test, a sentence each."""
+        return list(self.manifest["notes"])
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -72,8 +69,8 @@ class Results(ABC):
 
     @property
     def tests(self) -> dict[str, tuple[str, ...]]:
-        """Label → kind and arm (and quantity), for each row of the calibration."""
-        return labelled(self.calibration[list(self.KEYS)].itertuples(index=False, name=None))
+        """Label → kind and arm (and quantity), for each row of the summary."""
+        return labelled(self.summary[list(self.KEYS)].itertuples(index=False, name=None))
 
     @property
     def first_arm(self) -> str:
@@ -81,10 +78,16 @@ class Results(ABC):
         return edit_arm(self.arms) or self.arms[0]
 
     def _findings(self, **columns: str | None) -> pd.DataFrame:
-        rows = is_finding(self.table)
+        return self._where(self.table["finding"], **columns).reset_index(drop=True)
+
+    def _smaller(self, **columns: str | None) -> pd.DataFrame:
+        rows = self._where(self.table["q_smaller"] <= FALSE_DISCOVERIES, **columns)
+        return rows.sort_values(["fold", "gene_id"], ignore_index=True)
+
+    def _where(self, rows: pd.Series, **columns: str | None) -> pd.DataFrame:
         for column, value in columns.items():
             if value is not None:
-                rows &= self.table[column] == value
+                rows = rows & (self.table[column] == value)
         return self.table[rows]
 
     @abstractmethod
@@ -93,7 +96,7 @@ class Results(ABC):
 
     def section(self) -> Section:
         """What of it is written to a folder."""
-        writers = table_writers({file: getattr(self, name) for name, file in self._FILES.items()})
+        writers = table_writers({file: getattr(self, name) for name, file in self.FILES.items()})
         for name, figure in self._figures().items():
             writers |= {f"{name}.{suffix}": partial(draw, figure) for suffix in ("png", "svg")}
         return Section(self.NAME, self.manifest, writers)
@@ -114,14 +117,19 @@ class Results(ABC):
         sections = sections_in(folder)
         if cls.NAME not in sections:
             raise OutputError(f"{folder} holds {' and '.join(sections)}, not {cls.NAME}.")
-        tables = {name: pd.read_parquet(Path(folder) / file) for name, file in cls._FILES.items()}
+        tables = {name: pd.read_parquet(Path(folder) / file) for name, file in cls.FILES.items()}
         return cls(manifest=sections[cls.NAME], **tables)
 
 
-def is_finding(table: pd.DataFrame) -> pd.Series:
-    """Which rows are significant; a distance has no direction but larger than expected."""
-    signed = ~table["quantity"].isin(UNSIGNED) if "quantity" in table else False
-    return (table["q"] <= FALSE_DISCOVERIES) & (signed | (table["specific"] > 0))
+def summary_of(table: pd.DataFrame, null: pd.DataFrame | None) -> dict[str, int | None]:
+    """How many claims of a test were tested and found, and how many of the null model's were."""
+    return {
+        "tested": int(table["p"].notna().sum()),
+        "found": int(table["finding"].sum()),
+        "smaller": int((table["q_smaller"] <= FALSE_DISCOVERIES).sum()),
+        "null_tested": None if null is None else int(null["p"].notna().sum()),
+        "null_found": None if null is None else int(null["finding"].sum()),
+    }
 
 
 def table_writers(tables: Mapping[str, pd.DataFrame]) -> dict[str, Callable[[Path], object]]:

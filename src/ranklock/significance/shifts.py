@@ -1,4 +1,4 @@
-"""Which perturbations shift cells more than others at like ranks do."""
+"""Which perturbations shift cells, and turn them to states, more than impostors do."""
 
 from __future__ import annotations
 
@@ -10,86 +10,65 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
-from ranklock.errors import InputError, OptionError
-from ranklock.genes.names import without_version
-from ranklock.run.asked import ESTIMATE
+from ranklock.errors import InputError
+from ranklock.run import fields as f
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import check_asked, labelled, unfinished
-from ranklock.significance.calibration import calibration_of
-from ranklock.significance.figures import shifts_figure
-from ranklock.significance.mixture import DECISIVE, two_components
-from ranklock.significance.replicates import replicates_of, without_donor
-from ranklock.significance.results import Results, is_finding
-from ranklock.significance.shift_files import SUFFIXES, shifts_of_file
-from ranklock.significance.shift_tables import GOAL, shifts_of_run
-from ranklock.significance.shift_tests import shifts_tested, with_specific
-from ranklock.significance.statements import statements_of_shifts
+from ranklock.significance.asked import compared_tests, notes_on, replicates_and_null
+from ranklock.significance.claims import MINIMUM, OF_TEST, Claims, Rule, tests_of
+from ranklock.significance.directions import directions_of
+from ranklock.significance.figures import directions_figure, shifts_figure
+from ranklock.significance.results import Results, summary_of
+from ranklock.statistics.minimum import Means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FIRST = [
-    "kind",
-    "arm",
-    "quantity",
-    "gene",
-    "gene_id",
-    "shift",
-    "specific",
-    "standard_error",
-    "t",
-    "p",
-    "q",
-]
+_NAMES = ["kind", "arm", "quantity", "gene"]
+_LAST = ["shift", "gene_rank", "gene_id"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shifts(Results):
-    """Shifts of cells against rank-matched perturbations, tested over cells or donors.
+    """Shifts of cells, beside those of impostors, tested.
 
     Attributes
     ----------
     table
-        One row a gene, kind, arm and quantity, the smallest p first within these:
+        One row a gene, kind, arm and quantity, the largest finding first, then the rest by size:
 
         ``kind``, ``arm``; ``quantity``: ``cell shift`` (cosine distance of the cell embedding),
-        ``mean gene shift`` (mean over genes of their cosine distances), ``towards goal``,
-        ``towards <alternative>``, ``goal beyond alternatives``, ``logit of <class>``. ``gene``,
-        ``gene_id``.
-        ``shift``, ``shift_deviation``: mean over cells, as it was measured, and standard deviation.
-        ``specific``: what it has beyond rank-matched perturbations, log10 for the distances; mean
-        over replicates. ``standard_error``: of it.
-        ``t``, ``p``, ``q``: moderated t, two-sided p, false-discovery rate within kind, arm and
-        quantity.
-        ``percentile``: mean share of rank-matched perturbations that shift less.
-        ``impact``: probability of the impact component; ``impact_share``: share of cells in it.
-        ``n_cells``, ``n_replicates``, ``gene_rank``, ``under_noise_floor`` (share of cells).
-        Against a list of genes: ``beyond_null``, ``t_null``, ``p_null``, ``q_null``, ``in_null``.
-    in_cells
-        One row a cell, perturbation, arm and quantity: ``shift`` and ``specific``.
-    calibration
-        One row a kind, arm and quantity: genes ``tested``, ``found`` significant and the
-        ``findings`` among them, how the same tests come out with perturbations swapped for
-        rank-matched ones, and the mixture's ``bic_gain``.
+        ``mean gene shift`` (mean over genes of their cosine distances), ``towards <state>``,
+        ``logit of <class>``. ``gene``.
+        ``fold``, ``fold_low``, ``fold_high``: how many times as large a distance is as impostors'
+        (geometric mean over replicates, 95 % interval); of what has a sign, how many times the root
+        mean square of impostors', towards the state where positive.
+        ``p``, ``q``, ``null_rate``, ``finding``, ``q_smaller``, ``n_cells``, ``n_replicates``,
+        ``status``: as of :func:`ranklock.significance.claims.tests_of`.
+        ``shift``: mean over cells, as it was measured; ``gene_rank``; ``gene_id``.
+    directions
+        One row a gene, state and pair of kinds of perturbation that go opposite ways; see
+        :func:`ranklock.significance.directions.directions_of`. Empty without such a pair.
+    summary
+        One row a kind, arm and quantity: genes ``tested`` and ``found``, ``smaller`` than
+        impostors' (a question of its own), and the same of the null model.
     manifest
-        What was asked, of what, and ``statements``: what could not be told.
+        What was asked, of which run, and ``notes``.
     """
 
     NAME: ClassVar = "shifts"
     KEYS: ClassVar = ("kind", "arm", "quantity")
-    _FILES: ClassVar[Mapping[str, str]] = {
+    FILES: ClassVar[Mapping[str, str]] = {
         "table": "shifts.parquet",
-        "in_cells": "shifts_in_cells.parquet",
-        "calibration": "shifts_calibration.parquet",
+        "directions": "shifts_directions.parquet",
+        "summary": "shifts_summary.parquet",
     }
-    COUNTED: ClassVar = ("findings", "of")
 
-    in_cells: pd.DataFrame
+    directions: pd.DataFrame
 
     def findings(
         self, arm: str | None = None, quantity: str | None = None, kind: str | None = None
     ) -> pd.DataFrame:
-        """Genes that are significant, the surest first; of distances those larger than expected.
+        """Genes that shift cells more than impostors do, by more than the minimum; largest first.
 
         Parameters
         ----------
@@ -100,26 +79,51 @@ class Shifts(Results):
         """
         return self._findings(arm=arm or self.first_arm, quantity=quantity, kind=kind)
 
+    def smaller(
+        self, arm: str | None = None, quantity: str | None = None, kind: str | None = None
+    ) -> pd.DataFrame:
+        """Genes that shift cells less than impostors do, by more than the minimum."""
+        return self._smaller(arm=arm or self.first_arm, quantity=quantity, kind=kind)
+
     @property
     def quantities(self) -> tuple[str, ...]:
         """What was tested, in order."""
-        return tuple(dict.fromkeys(self.calibration["quantity"]))
+        return tuple(dict.fromkeys(self.summary["quantity"]))
 
     def figure(self, quantity: str | None = None) -> Figure:
-        """Shift against rank, as measured and beyond rank-matched ones, as a matplotlib figure.
+        """Fold over impostors of each gene with its interval, as a matplotlib figure.
 
         Parameters
         ----------
         quantity
-            Of what; of cell shifts (or the first quantity that is there) by default. Kinds of
-            perturbation stand side by side.
+            Of what; the first that is there by default.
         """
-        return shifts_figure(self.table, self.tests, quantity or self.quantities[0])
+        return shifts_figure(self, quantity or self.quantities[0])
+
+    def directions_figure(self, state: str | None = None) -> Figure:
+        """Knock-out against its opposite, genes over the cloud of impostors.
+
+        Parameters
+        ----------
+        state
+            Towards which; the first by default.
+
+        Raises
+        ------
+        InputError
+            When the run has no two kinds of perturbation that go opposite ways, or no states.
+        """
+        if self.directions.empty:
+            raise InputError(
+                "No gene is both knocked out and overexpressed in these cells towards a state; run "
+                "--do knock-out,overexpress with --goal."
+            )
+        return directions_figure(self.directions, state or str(self.directions["state"].iloc[0]))
 
     def _figures(self) -> dict[str, Figure]:
         figures = {self.NAME: self.figure()}
-        if GOAL in self.quantities:
-            figures["shifts_towards_goal"] = self.figure(GOAL)
+        if len(self.directions):
+            figures["shifts_directions"] = self.directions_figure()
         return figures
 
 
@@ -134,139 +138,123 @@ def read_shifts(folder: str | Path) -> Shifts:
     return Shifts.read(folder)
 
 
-def is_table(source: object) -> bool:
-    """Whether a source is the path of a table, by the end of its name."""
-    return isinstance(source, str | Path) and Path(source).suffix.lower() in SUFFIXES
-
-
 def shifts(
     run: Run | str | Path,
     arms: Sequence[str] | None = None,
     *,
-    null: Sequence[str] = (),
+    minimum: float = MINIMUM,
     donor: str | None = None,
     min_cells: int = 5,
-    seed: int = 0,
+    exact: bool = False,
 ) -> Shifts:
-    """Find which perturbations shift cells more than rank-matched ones, or turn them to a state.
+    """Find which perturbations shift cells, or turn them to a state, more than impostors do.
 
     Parameters
     ----------
-    run
-        From :func:`ranklock.perturb`, or its folder; or the path of a table of shifts (see
-        :func:`ranklock.significance.shift_files.shifts_of_file`), old results included.
-    arms
-        Names of arms; all by default.
-    null
-        Genes to compare with beside the rank-matched ones: symbols or Ensembl IDs.
-    donor
-        Column that names donors or samples: they are the replicates then. By default the run's;
-        cells, where it names none.
-    min_cells
-        Genes in fewer cells are not tested.
-    seed
-        Of the swaps and of the mixture's start.
+    run, arms, minimum, donor, min_cells, exact
+        As of :func:`ranklock.responders`.
 
     Raises
     ------
     InputError
-        When the source holds no shifts, or no such column, arm or gene.
+        When the run has no impostors, read no shifts, or has no such arm or column.
+
+    Notes
+    -----
+    As of :func:`ranklock.responders`; the family is all genes of a kind, arm and quantity. Shifts
+    that have a sign (towards states, of logits) are divided in each cell by the root mean square of
+    the impostors' shifts there, and their mean is tested to be beyond ± the minimum: a gene that is
+    one more impostor stays within one, whichever way any perturbation drives a cell.
 
     Examples
     --------
     >>> import ranklock
-    >>> shifts = ranklock.shifts("genome-wide")  # doctest: +SKIP
+    >>> shifts = ranklock.shifts("spi1")  # doctest: +SKIP
     >>> shifts.findings("hold", "cell shift").head()  # doctest: +SKIP
     """
-    check_asked(min_cells, arms=arms, null=null)
-    if is_table(run):
-        source = str(run)
-        measured, notes = shifts_of_file(Path(source), donor)
-        measured = measured[measured["arm"].isin(arms or measured["arm"])]
-        if measured.empty:
-            raise OptionError(f"{source} has no rows of {', '.join(arms or ())}.")
-    else:
-        run = as_run(run)
-        source, donor = str(run.folder), donor or run.manifest.asked.donor
-        if run.manifest.asked.purpose == ESTIMATE:
-            raise InputError(
-                f"{source} holds what an estimate measured: its genes were chosen for their "
-                "effects, so that none is a fair control of another. The estimate's own table "
-                "tests every gene."
+    run = as_run(run)
+    if not run.reads & {f.CELL, f.LOGITS}:
+        run.check_reads(f.CELL)
+    tests = compared_tests(run, arms)
+    rule = Rule(minimum, min_cells, exact, donor or run.manifest.asked.donor)
+    replicates, null = replicates_and_null(run, rule.donor)
+    quantities = quantities_of(run)
+    tables, summaries = [], []
+    for kind, arm in tests:
+        rows, of_null = (
+            None if part is None else _rows(part, kind, arm, replicates) for part in (run, null)
+        )
+        for quantity, compared in quantities.items():
+            if rows is None or not rows[compared.fold.name].notna().any():
+                continue
+            genes, claims = _claims(rows, compared, keep=exact)
+            null_claims = None if of_null is None else _claims(of_null, compared, keep=exact)[1]
+            table = genes.join(tests_of(claims, rule, null_claims))
+            keys = {"kind": kind, "arm": arm, "quantity": quantity}
+            size = table["fold"].abs() if claims.signed else table["fold"]
+            table = table.assign(size=size, **keys).sort_values(
+                ["finding", "size", "gene_id"], ascending=[False, False, True]
             )
-        replicates = replicates_of(run.cells, donor, source)
-        measured, notes = shifts_of_run(run, arms, replicates)
-        notes = unfinished(run) + without_donor(len(run.cells), replicates, donor) + notes
-    gene_ids = measured["gene_id"]
-    # Genes without an Ensembl ID are told apart by their names.
-    measured = measured.assign(gene_id=gene_ids.fillna(measured["gene"]))
-    null_ids = _null_ids(null, measured)
-    parts = [
-        _tested(rows, null_ids, min_cells, seed)
-        for _, rows in measured.groupby(list(Shifts.KEYS), sort=False, observed=True)
-    ]
-    tables, in_cells, calibrations, statements = zip(*parts, strict=True)
-    table, cells, calibration = (
-        pd.concat(each, ignore_index=True) for each in (tables, in_cells, calibrations)
-    )
-    for each in (table, cells):
-        each["gene_id"] = each["gene_id"].where(each["gene_id"].isin(gene_ids))
-    labels = labelled(calibration[list(Shifts.KEYS)].itertuples(index=False, name=None))
+            tables.append(table)
+            tested_null = None if null_claims is None else tests_of(null_claims, rule, None)
+            summaries.append({**keys, **summary_of(table, tested_null)})
+    if not tables:
+        raise InputError(f"{run.folder} holds no shifts that are compared with impostors.")
+    table = pd.concat(tables, ignore_index=True)[[*_NAMES, *OF_TEST, *_LAST]]
+    summary = pd.DataFrame(summaries)
     manifest = {
         "asked": {
-            "kinds": list(dict.fromkeys(measured["kind"])),
-            "arms": list(dict.fromkeys(measured["arm"])),
-            "null": list(null),
-            "donor": donor,
-            "min_cells": min_cells,
-            "seed": seed,
+            "kinds": list(run.kinds), "arms": list(dict.fromkeys(arm for _, arm in tests)),
+            "minimum": minimum, "donor": rule.donor, "min_cells": min_cells, "exact": exact,
         },
-        "source": source,
-        "cells": int(measured["cell"].nunique()),
-        "replicates": int(measured["replicate"].nunique()),
-        "statements": {
-            label: notes + sentences for label, sentences in zip(labels, statements, strict=True)
-        },
-    }
-    columns = [*_FIRST, *(name for name in table if name not in _FIRST)]
-    return Shifts(table[columns], calibration, manifest, in_cells=cells)
+        "notes": notes_on(run, replicates, rule, null),
+        "cells": len(replicates), "replicates": int(replicates.nunique()),
+        "impostors": run.manifest.asked.impostors, "null_model": null is not None,
+        "run": {"folder": str(run.folder), "complete": run.complete,
+                "identity": run.manifest.identity},
+    }  # fmt: skip
+    directions = directions_of(run, replicates, rule)
+    return Shifts(table, summary, manifest, directions=directions)
 
 
-def _tested(
-    rows: pd.DataFrame, null: frozenset[str], min_cells: int, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[str]]:
-    """Tests, shifts in cells, calibration and statements of one kind, arm and quantity."""
-    keys = rows[list(Shifts.KEYS)].iloc[0]
-    specific = with_specific(rows, min_cells, seed)
-    table, swapped = shifts_tested([specific], min_cells, null)
-    mixture = two_components(table["specific"], specific["specific"], seed)
-    inside = np.where(np.isfinite(mixture.of_values), mixture.of_values > 0.5, np.nan)
-    shares = specific.assign(inside=inside).groupby("gene_id", observed=True)["inside"].mean()
-    table["impact"] = mixture.impact
-    table["impact_share"] = table["gene_id"].map(shares).astype(float)
-    table = table.assign(**keys)
-    calibration = {
-        **keys,
-        **calibration_of(table, swapped),
-        "findings": int(is_finding(table).sum()),
-        "bic_gain": mixture.bic_gain,
+def quantities_of(run: Run) -> dict[str, f.Compared]:
+    """What each tested number is called → its fields, in order."""
+    names = ["cell shift", "mean gene shift", *(f"towards {state}" for state in run.states)]
+    names += [f"logit of {label}" for label in run.labels]
+    compared = f.compared_fields(run.states, run.labels)
+    return {
+        name: each
+        for name, each in zip(names, compared, strict=True)
+        if each.fold.read in run.reads
     }
-    return (
-        table,
-        specific.drop(columns=["scaled", "swapped"]),
-        pd.DataFrame([calibration]),
-        statements_of_shifts(specific, table, min_cells, mixture.bic_gain >= DECISIVE),
+
+
+def _rows(run: Run, kind: str, arm: str, replicates: pd.Series) -> pd.DataFrame:
+    """Shifts under one arm, with what each cell is a replicate of, and changes of logits."""
+    rows = run.shifts
+    rows = rows[(rows["kind"] == kind) & (rows["arm"] == arm)]
+    rows = rows.assign(replicate=rows["cell"].astype(str).map(replicates))
+    for label in run.labels:
+        before, after = (rows[f.logit(label, when)] for when in ("before", "after"))
+        rows[f.change_of_logit(label)] = after - before
+    return rows.dropna(subset="replicate")
+
+
+def _claims(rows: pd.DataFrame, compared: f.Compared, *, keep: bool) -> tuple[pd.DataFrame, Claims]:
+    """Every gene, and the mean of its folds over replicates."""
+    keys = ["gene_id", "gene"]
+    rows = rows.astype({"gene_id": str, "gene": str})
+    genes = rows.groupby(keys, sort=True).agg(
+        shift=(compared.of_impostor.name, "mean"), gene_rank=("gene_rank", "mean"),
+        n=(compared.fold.name, "count"),
+    )  # fmt: skip
+    of_replicates = rows.groupby(["replicate", *keys], sort=True)[compared.fold.name].mean()
+    values = of_replicates.unstack("replicate").reindex(genes.index)
+    means = Means(
+        values.mean(axis=1).to_numpy(np.float64),
+        values.var(axis=1).to_numpy(np.float64),
+        values.count(axis=1).to_numpy(np.int64),
     )
-
-
-def _null_ids(null: Sequence[str], measured: pd.DataFrame) -> frozenset[str]:
-    """Keys of the genes to compare with, named by symbol or Ensembl ID, in any case."""
-    genes = measured[["gene", "gene_id"]].drop_duplicates()
-    names = {without_version(str(name)).casefold() for name in null}
-    named = pd.concat([genes[name].map(without_version).str.casefold() for name in genes], axis=1)
-    keys = frozenset(genes.loc[named.isin(names).any(axis=1), "gene_id"])
-    if null and not keys:
-        raise InputError(
-            f"None of the {len(null)} genes of the null ({null[0]}, ...) is perturbed here."
-        )
-    return keys
+    kept = values.to_numpy(np.float64).T if keep else None
+    claims = Claims(means, genes["n"].to_numpy(np.int64), compared.signed, kept)
+    return genes.drop(columns="n").reset_index(), claims

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ranklock.arms import ARMS, Role, role_of
+from ranklock.significance.claims import TESTED
 from ranklock.significance.combinations import TABLE as COMBINATIONS_TABLE
 from ranklock.significance.responders import Responders
 from ranklock.significance.results import Results, sections_in
-from ranklock.significance.shift_tables import UNSIGNED
 from ranklock.significance.shifts import Shifts
 from ranklock.statistics.significance import FALSE_DISCOVERIES
-
-_NAMED = 4  # tests that a note names, at most
-_EACH_A_REPLICATE = (
-    "note: each cell counts as a replicate; where cells come from several donors, name their "
-    "column with --donor."
-)
 
 
 def describe_tests(folder: str | Path, top: int = 10) -> list[str]:
@@ -31,7 +23,7 @@ def describe_tests(folder: str | Path, top: int = 10) -> list[str]:
     folder
         That ``ranklock test`` or ``save`` wrote.
     top
-        How many of the surest to list of each kind.
+        How many of the largest findings to list of each kind.
 
     Raises
     ------
@@ -50,91 +42,103 @@ def describe_tests(folder: str | Path, top: int = 10) -> list[str]:
 
 
 def describe_responders(responders: Responders, top: int = 10) -> list[str]:
-    """Which responders stand out, and how far to believe it, a line each."""
-    return [
-        f"Specific effects in {_cells(responders)}:",
-        *_found(responders, "pairs"),
-        *_surest(responders, _surest_pairs, top),
-        *_notes(responders),
+    """Which responders move more than under impostors, a line each."""
+    lines = [
+        f"Responders that move more than ×{_minimum(responders)} as far as under impostors "
+        f"({_design(responders)}):",
+        *_counts(responders, "pairs"),
     ]
+    for label, (kind, arm) in responders.tests.items():
+        findings = responders.findings(arm, kind)
+        if arm != responders.first_arm or findings.empty:
+            continue
+        lines.append(f"The largest under {label}:")
+        for row in findings.head(top).itertuples(index=False):
+            pair = f"{row.gene} → {row.responder}"
+            lines.append(f"  {pair:28} {_size(row)}  {_certainty(row)}")
+    genes = responders.genes[responders.genes["arm"] == responders.first_arm]
+    return [*lines, *_untested(genes), *_notes(responders)]
 
 
 def describe_shifts(shifts: Shifts, top: int = 10) -> list[str]:
-    """Which perturbations shift cells, and how far to believe it, a line each."""
-    return [
-        f"Shifts beyond rank-matched perturbations in {_cells(shifts)}:",
-        *_found(shifts, "genes"),
-        *_surest(shifts, _surest_shifts, top),
-        *_notes(shifts),
+    """Which perturbations shift cells more than impostors do, a line each."""
+    lines = [
+        f"Shifts of more than ×{_minimum(shifts)} those of impostors ({_design(shifts)}):",
+        *_counts(shifts, "genes"),
     ]
+    for label, (kind, arm, quantity) in shifts.tests.items():
+        findings = shifts.findings(arm, quantity, kind)
+        if arm != shifts.first_arm or findings.empty:
+            continue
+        lines.append(f"The largest under {label}:")
+        for row in findings.head(top).itertuples(index=False):
+            lines.append(f"  {row.gene:12} {row.shift:+.2e}  {_size(row)}  {_certainty(row)}")
+    lines += _directions(shifts.directions, top)
+    first = shifts.table[
+        (shifts.table["arm"] == shifts.first_arm)
+        & (shifts.table["quantity"] == shifts.quantities[0])
+    ]
+    return [*lines, *_untested(first), *_notes(shifts)]
 
 
-def _found(results: Results, tested: str) -> list[str]:
-    """How many findings each test has, and has with perturbations swapped."""
+def _counts(results: Results, claims: str) -> list[str]:
+    """What each test found, beside what it finds in the null model."""
     width = max(map(len, results.tests))
-    column, _ = results.COUNTED
     lines = []
-    for (label, test), row in zip(results.tests.items(), _rows(results.calibration), strict=True):
-        signed = len(test) > 2 and test[2] not in UNSIGNED
-        larger = "" if signed else f" ({getattr(row, column):,} larger than expected)"
-        placebo = ", the placebo" if _is_placebo(row.arm) else ""
-        lines.append(
-            f"  {label:{width}}  {row.found:,} of {row.tested:,} {tested}{larger}{placebo}; with "
-            f"perturbations swapped for rank-matched ones {row.swapped_found:,}"
-        )
+    for label, row in zip(results.tests, results.summary.itertuples(index=False), strict=True):
+        null = ""
+        if row.null_tested is not None and row.null_tested == row.null_tested:
+            null = f"; the null model has {int(row.null_found):,} of {int(row.null_tested):,}"
+        lines.append(f"  {label:{width}}  {row.found:,} of {row.tested:,} {claims}{null}")
     return lines
 
 
-def _surest(results: Any, lines_of: Callable[..., list[str]], top: int) -> list[str]:
-    """The surest of every test under the arm that findings rest on."""
-    return [
-        line
-        for label, test in results.tests.items()
-        if test[1] == results.first_arm
-        for line in lines_of(results, label, top, *test)
-    ]
+def _size(row: Any) -> str:
+    if row.fold < 0:
+        return f"×{abs(row.fold):.2f} away [{abs(row.fold_high):.2f}, {abs(row.fold_low):.2f}]"
+    return f"×{row.fold:.2f} [{row.fold_low:.2f}, {row.fold_high:.2f}]"
 
 
-def _surest_pairs(responders: Responders, label: str, top: int, kind: str, arm: str) -> list[str]:
-    findings = responders.findings(arm, kind)
-    if findings.empty:
-        return [f"Under {label}, no pair moves significantly more than expected."]
-    lines = [f"Surest under {label}, of {len(findings):,} that move more than expected:"]
-    for row in _rows(findings.head(top)):
-        pair = f"{row.gene} → {row.responder}"
+def _certainty(row: Any) -> str:
+    null = f"  null {row.null_rate:.2g}" if row.null_rate == row.null_rate else ""
+    replicates = f", {row.n_replicates} replicates" if row.n_replicates != row.n_cells else ""
+    return f"q {row.q:.1e}{null}  {row.n_cells} cells{replicates}"
+
+
+def _directions(table: pd.DataFrame, top: int) -> list[str]:
+    """Genes whose two perturbations go opposite ways in more cells than impostors' do."""
+    lines = []
+    for (state, kind, other), rows in table.groupby(["state", "kind", "other_kind"], sort=False):
+        found = rows[rows["q"] <= FALSE_DISCOVERIES].sort_values("difference", ascending=False)
         lines.append(
-            f"  {pair:28} ×{10**row.specific:.2f} of what is expected  q {row.q:.1e}  "
-            f"{row.n_cells} cells"
+            f"{kind} and {other} turn cells opposite ways to {state} in more cells than impostors' "
+            f"do: {len(found):,} of {rows['p'].notna().sum():,} genes"
         )
+        lines += [
+            f"  {row.gene:12} in {row.reversed:.0%} of cells, impostors in "
+            f"{row.reversed_of_impostors:.0%}  q {row.q:.1e}  {row.n_cells} cells"
+            for row in found.head(top).itertuples(index=False)
+        ]
     return lines
 
 
-def _surest_shifts(
-    shifts: Shifts, label: str, top: int, kind: str, arm: str, quantity: str
-) -> list[str]:
-    """The surest genes of a test, each with its shift under the kinds beside it."""
-    findings = shifts.findings(arm, quantity, kind)
-    if findings.empty:
-        return [f"Under {label}: no perturbation stands out."]
-    lines = [f"Surest under {label}:"]
-    alike = shifts.table[(shifts.table["arm"] == arm) & (shifts.table["quantity"] == quantity)]
-    for row in _rows(findings.head(top)):
-        beyond = f"×{10**row.specific:.2f}" if quantity in UNSIGNED else f"{row.specific:+.1e}"
-        beside = "".join(
-            f"  ({rival.kind}: {rival.shift:+.2e})"
-            for rival in _rows(alike[(alike["gene"] == row.gene) & (alike["kind"] != kind)])
-        )
-        lines.append(
-            f"  {row.gene:12} {row.shift:+.2e}  {beyond} beyond rank-matched  q {row.q:.1e}  "
-            f"{row.n_cells} cells{beside}"
-        )
-    return lines
+def _untested(rows: pd.DataFrame) -> list[str]:
+    """How many genes were not tested, and why."""
+    reasons = rows.loc[rows["status"] != TESTED, "status"].astype(str).value_counts()
+    if reasons.empty:
+        return []
+    listed = "; ".join(
+        f"{count:,}: {reason.removeprefix('not tested: ')}"
+        for reason, count in reasons.head(3).items()
+    )
+    more = "; …" if len(reasons) > 3 else ""
+    return [f"Not tested, which says nothing either way: {reasons.sum():,} genes ({listed}{more})"]
 
 
 def describe_combinations(table: pd.DataFrame, top: int = 10) -> list[str]:
     """Sets of genes against the sums of their genes' own shifts, a line each."""
     lines = ["Genes perturbed together, against the sum of what each does alone:"]
-    for row in _rows(table.head(top)):
+    for row in table.head(top).itertuples(index=False):
         q = f"q {row.q:.1e}" if row.q == row.q else "not tested"
         lines.append(
             f"  {row.kind} {row.arm:8} {row.gene:24} {row.shift:.2e} against "
@@ -143,33 +147,19 @@ def describe_combinations(table: pd.DataFrame, top: int = 10) -> list[str]:
     return lines
 
 
-def _rows(table: pd.DataFrame) -> list[Any]:
-    return list(table.itertuples(index=False))
+def _minimum(results: Results) -> str:
+    return f"{results.manifest['asked']['minimum']:g}"
 
 
-def _cells(results: Results) -> str:
-    donor = results.manifest["asked"]["donor"]
-    replicates = (
-        f"replicates: {results.manifest['replicates']} {donor}" if donor else "each a replicate"
+def _design(results: Results) -> str:
+    manifest = results.manifest
+    donor = manifest["asked"]["donor"]
+    replicates = f", {manifest['replicates']} {donor} as replicates" if donor else ""
+    how = (
+        "exact signed-rank tests, Holm" if manifest["asked"]["exact"] else "moderated t tests, FDR"
     )
-    return (
-        f"{results.manifest['cells']} cells ({replicates}), significant at a false-discovery rate "
-        f"of {FALSE_DISCOVERIES:.0%}"
-    )
-
-
-def _is_placebo(arm: str) -> bool:
-    return arm in ARMS and role_of(arm) is Role.PLACEBO
+    return f"{manifest['cells']} cells{replicates}, {manifest['impostors']} impostors, {how} 5 %"
 
 
 def _notes(results: Results) -> list[str]:
-    """Each statement once, with what it is about where that is not everything."""
-    labels: dict[str, list[str]] = {}
-    for label, sentences in results.statements.items():
-        for sentence in sentences:
-            labels.setdefault(sentence, []).append(label)
-    lines, tests = [], len(results.tests)
-    for sentence, about in labels.items():
-        named = "; ".join(about) if len(about) <= _NAMED else f"of {len(about)} of {tests} tests"
-        lines.append(f"note: {sentence}" + (f" ({named})" if len(about) < tests else ""))
-    return lines + [_EACH_A_REPLICATE] * (results.manifest["asked"]["donor"] is None)
+    return [f"note: {note}" for note in results.notes]

@@ -23,18 +23,26 @@ def moderated_t(
     variances are shrunk towards a common one s₀² with d₀ degrees of freedom, both fitted to the
     logarithms of all variances.
     """
-    degrees: Array = counts.astype(np.float64) - 1.0
-    prior_degrees, prior = _variance_prior(variances, degrees)
+    shrunk, degrees = shrunk_variances(variances, counts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = np.where(shrunk > 0, means / np.sqrt(shrunk / counts), np.nan)
+    return t, np.asarray(2 * stats.t.sf(np.abs(t), degrees))
+
+
+def shrunk_variances(variances: Array, counts: npt.NDArray[np.int_]) -> tuple[Array, Array]:
+    """Variances that borrow from one another, and their degrees of freedom, shape (groups,) each.
+
+    See :func:`moderated_t`.
+    """
+    own: Array = counts.astype(np.float64) - 1.0
+    prior_degrees, prior = _variance_prior(variances, own)
     if np.isinf(prior_degrees):
         shrunk, total = np.full_like(variances, prior), np.full_like(variances, np.inf)
     else:
-        total = degrees + prior_degrees
-        shrunk = (degrees * variances + prior_degrees * prior) / total
-    with np.errstate(invalid="ignore", divide="ignore"):
-        t = np.where(shrunk > 0, means / np.sqrt(shrunk / counts), np.nan)
+        total = own + prior_degrees
+        shrunk = (own * variances + prior_degrees * prior) / total
     # No group knows more than all of them together.
-    total = np.minimum(total, degrees.sum())
-    return t, np.asarray(2 * stats.t.sf(np.abs(t), total))
+    return shrunk, np.minimum(total, own.sum())
 
 
 def _variance_prior(variances: Array, degrees: Array) -> tuple[float, float]:
