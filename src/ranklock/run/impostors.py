@@ -50,8 +50,15 @@ class Impostors:
         default_factory=dict, repr=False
     )
 
-    def check(self, rows: Sequence[int] | Integers) -> None:
+    def check(self, rows: Sequence[int] | Integers, genes: int) -> None:
         """Refuse cells for which there are too few.
+
+        Parameters
+        ----------
+        rows
+            Rows of the cells that are perturbed.
+        genes
+            Genes that are perturbed together, at most.
 
         Raises
         ------
@@ -59,13 +66,13 @@ class Impostors:
             When the genes that the chosen cells show and one of them lacks are fewer than needed.
         """
         shown = [genes[: self.capacity] for genes in self.cells.ranked]
-        pool = np.unique(np.concatenate(shown))
+        pool, needed = np.unique(np.concatenate(shown)), self.number * genes
         for row in rows:
             lacking = len(pool) - int(np.isin(pool, self.cells.ranked[int(row)]).sum())
-            if lacking < self.number:
+            if lacking < needed:
                 raise InputError(
                     f"Impostors are genes that a cell lacks and other chosen cells show; for "
-                    f"{self.cells.obs.index[int(row)]} there are {lacking}, and {self.number} are "
+                    f"{self.cells.obs.index[int(row)]} there are {lacking}, and {needed} are "
                     "needed: choose more cells, or fewer impostors (--impostors)."
                 )
 

@@ -106,7 +106,7 @@ def make_plan(
         genes_left_out, tuple(cells_left_out),
     )  # fmt: skip
     if plan.impostors is not None:
-        plan.impostors.check(plan.cells_used)
+        plan.impostors.check(plan.cells_used, max(len(p.tokens) for p in plan.perturbations))
     return plan
 
 
