@@ -60,6 +60,7 @@ class ExperimentOptions:
     precision: o.Precision = "auto"
     accuracy: o.Accuracy = 0.01
     donor: o.Donor = None
+    count_noise: o.CountNoise = False
 
 
 @grouped
@@ -105,6 +106,7 @@ def perturb(
             min_cells=experiment.min_cells,
             strict=experiment.strict,
             seed=cells.seed,
+            count_noise=experiment.count_noise,
         )
         cells.selection()
         states.states()

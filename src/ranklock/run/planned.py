@@ -35,6 +35,11 @@ from ranklock.models import Model
 from ranklock.models.head import Head
 from ranklock.quantities import count, counted, duration, free_disk, size
 from ranklock.run.asked import Asked
+from ranklock.run.count_noise import (
+    count_noise_bytes,
+    count_noise_flop,
+    describe_count_noise_plan,
+)
 from ranklock.run.fields import CELL, GENES, Field, effect_fields, shift_fields
 from ranklock.run.states import StateEmbeddings
 from ranklock.run.tasks import CellsLeftOut, Perturbation, Tasks, change_of
@@ -297,7 +302,8 @@ class Plan:
         lists = len(self.effect_fields) and len(self.effect_fields) - len(effect_fields({}))
         effects = float(stored.sum()) * 4 * lists * _COMPRESSED
         arms = len(self.arm_names)
-        return int(effects + len(self.tasks) * arms * 8 * len(self.shift_fields) * 0.5)
+        shifts = len(self.tasks) * arms * 8 * len(self.shift_fields) * 0.5
+        return int(effects + shifts) + count_noise_bytes(self)
 
     def baseline_of(self, task: int) -> ModelInput:
         """Input of the unperturbed cell that a task is compared with."""
@@ -368,8 +374,10 @@ class Plan:
             f"{counted(self.shards, 'shard')}; memory: about {size(self.memory)} of {size(free)} "
             f"free; disk: about {size(self.disk)}" + disk,
         ]
+        lines += describe_count_noise_plan(self)
         if rate is not None:
-            lines.append(f"Time: about {duration(self.flop / rate)} at {count(rate)}FLOP/s")
+            flop = self.flop + count_noise_flop(self)
+            lines.append(f"Time: about {duration(flop / rate)} at {count(rate)}FLOP/s")
         return lines
 
     def measure_rate(self) -> float:
