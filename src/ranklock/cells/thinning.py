@@ -61,7 +61,7 @@ def drop_genes(genes: Tokens, kept: float, draw: np.random.Generator) -> Tokens:
     -------
     Tokens that are left, in their order.
     """
-    dropped = round((1.0 - kept) * len(genes))
+    dropped = len(genes) - round(kept * len(genes))
     if kept < 1 and len(genes) > 1:
         dropped = max(dropped, 1)
     return np.delete(genes, draw.choice(len(genes), size=dropped, replace=False))

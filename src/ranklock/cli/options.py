@@ -79,7 +79,7 @@ Sample = Annotated[
     int | None,
     option(CELLS, "This many cells at random, of those that the options above leave.", "--sample"),
 ]
-Seed = Annotated[int, option(CELLS, "Seed of the random sample.", "--seed")]
+Seed = Annotated[int, option(CELLS, "Seed of the random sample, and of thinning.", "--seed")]
 Values = Annotated[
     str, option(H5AD, "What the .h5ad holds: counts, normalised or log1p.", "--values")
 ]

@@ -71,23 +71,23 @@ def median_effects(run: Run) -> pd.DataFrame:
     first, under the name ``""``. Columns ``genes`` and ``cell`` (cosine distance), and
     ``towards <state>`` (change of the cosine); NaN where nothing is known.
     """
-    columns = {}
-    if f.GENES in run.reads:
-        columns[_GENES] = _of_genes(run)
+    arms = {
+        _name(run, kind, arm): (kind, arm)
+        for kind, of_kind in run.manifest.arms.items()
+        for arm in of_kind
+    }
+    columns = {_GENES: _of_genes(run)} if f.GENES in run.reads else {}
     if f.CELL in run.reads:
         noise, shifts = of_cells(run), run.shifts
         reads = {_CELL: "cosine_distance"}
         reads |= {f"towards {state}": f.towards(state) for state in run.states}
         for read, column in reads.items():
-            sizes = shifts.assign(size=shifts[column].abs())
+            sizes = shifts.assign(size=shifts[column].abs()).groupby(["kind", "arm"], observed=True)
+            by_arm = {arm: rows[["cell", "size"]] for arm, rows in sizes}
             columns[read] = {"": float(noise[column].median())} | {
-                _name(run, kind, arm): _typical(
-                    sizes.loc[(sizes["kind"] == kind) & (sizes["arm"] == arm), ["cell", "size"]]
-                )
-                for kind, arms in run.manifest.arms.items()
-                for arm in arms
+                name: _typical(by_arm[arm]) for name, arm in arms.items() if arm in by_arm
             }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, index=["", *arms])
 
 
 def _of_genes(run: Run) -> dict[str, float]:
