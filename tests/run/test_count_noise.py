@@ -296,6 +296,18 @@ def test_a_run_with_it_is_another_run(model, cells, tmp_path):
     assert "count_noise" not in again.shifts
 
 
+@pytest.mark.filterwarnings("ignore::ranklock.errors.RanklockWarning")
+def test_cells_that_rank_alike_with_other_counts_are_another_run(model, cells, tmp_path):
+    perturb(cells, model, tmp_path / "run")
+    deeper = replace(cells, levels=tuple(levels * 10 for levels in cells.levels))
+    for others in (deeper, replace(cells, levels=None)):
+        assert others.sha256() == cells.sha256()
+        with pytest.raises(OutputError, match="other values of count noise"):
+            perturb(others, model, tmp_path / "run")
+        plain = {"count_noise": False, "out": tmp_path / "plain"}
+        assert perturb(others, model, **plain).complete
+
+
 # The plan
 
 

@@ -6,6 +6,7 @@ no consequence, because the same cell sequenced a little less deeply differs by 
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -174,6 +175,20 @@ def count_noise_bytes(plan: Plan) -> int:
     if not plan.asked.count_noise:
         return 0
     return _BYTES_OF_ROW * sum(1 + len(_stored(plan, int(row))) for row in plan.cells_used)
+
+
+def count_noise_identity(plan: Plan) -> list[Any] | None:
+    """What two runs must have in common for one count noise, of plain JSON; None without any.
+
+    Cells may rank alike with other counts, or with none, and thinning tells those apart.
+    """
+    if not plan.asked.count_noise:
+        return None
+    digest = hashlib.sha256()
+    if holds_counts(plan.cells):
+        for levels in plan.cells.levels or ():
+            digest.update(levels.astype("<f8").tobytes())
+    return [DRAWS, KEPT, plan.asked.seed, digest.hexdigest()]
 
 
 def describe_count_noise_plan(plan: Plan) -> list[str]:

@@ -23,7 +23,7 @@ from ranklock.errors import InputError
 from ranklock.genes.names import GeneLeftOut
 from ranklock.progress import progress as show_progress
 from ranklock.quantities import count, duration
-from ranklock.run.count_noise import COUNT_NOISE, DRAWS, KEPT, measure_count_noise
+from ranklock.run.count_noise import COUNT_NOISE, count_noise_identity, measure_count_noise
 from ranklock.run.files import check_writable, write_whole
 from ranklock.run.kept_states import STATES, key_of, read_states, write_states
 from ranklock.run.manifest import (
@@ -142,7 +142,7 @@ def identity_of(plan: Plan) -> dict[str, Any]:
         "states": None if plan.states is None else [list(plan.state_names), plan.states.sha256],
         "classes": None if plan.head is None else list(plan.head.labels),
         "precision": [plan.asked.precision, plan.asked.accuracy],
-        "count noise": [DRAWS, KEPT, plan.asked.seed] if plan.asked.count_noise else None,
+        "count noise": count_noise_identity(plan),
         "purpose": plan.asked.purpose,
         "numerics": NUMERICS,
         "format": [MANIFEST_VERSION, STORE_VERSION],
