@@ -95,6 +95,31 @@ def cells_of(
     return Cells(ranked, obs, vocab, special_frame, source="test cells")
 
 
+def counted_cells(
+    lengths: list[int],
+    vocab: Vocabulary,
+    *,
+    special_frame: bool = False,
+    counts: list[list[int]] | None = None,
+    seed: int = 0,
+) -> Cells:
+    """Cells with counts: of so many genes each, from 1 to 9 unless they are given."""
+    draw = np.random.default_rng(seed)
+    medians = vocab.median_of_token
+    ranked, levels = [], []
+    for row, length in enumerate(lengths):
+        genes = draw.permutation(sorted(vocab.tokens.values()))[:length].astype(np.int32)
+        of_cell = draw.integers(1, 10, length) if counts is None else np.array(counts[row])
+        order = np.lexsort((genes, -of_cell / medians[genes]))
+        ranked.append(genes[order])
+        levels.append(of_cell[order].astype(np.float32))
+    obs = pd.DataFrame(index=[f"cell{row}" for row in range(len(lengths))])
+    return Cells(
+        tuple(ranked), obs, vocab, special_frame, source="counted cells", complete=True,
+        levels=tuple(levels),
+    )  # fmt: skip
+
+
 def plain_forward(
     folder: Path,
     tokens: list[int],

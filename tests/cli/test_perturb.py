@@ -97,7 +97,7 @@ def test_options_reach_the_run(call):
         "genes": ["GENE3", "GENE5"], "do": ["knock-out", "overexpress"], "together": True,
         "arms": ["hold", "mask", "move"], "read": ["cell"], "responders": [], "controls": 0,
         "insert": False, "layer": 0, "precision": "auto", "accuracy": 0.01, "donor": None,
-        "min_cells": 1, "strict": False, "seed": 7, "purpose": "",
+        "min_cells": 1, "strict": False, "seed": 7, "count_noise": False, "purpose": "",
     }  # fmt: skip
 
 
@@ -251,3 +251,28 @@ def test_two_processes_give_the_same_files(place, tmp_path):
     for path in files:
         again = tmp_path / "b" / path.relative_to(tmp_path / "a")
         assert path.read_bytes() == again.read_bytes(), path.name
+
+
+def test_count_noise_is_said_and_beside_every_effect(call, tmp_path):
+    result = call("--cells", "0:1", "--count-noise", "--arms", "hold")
+    assert result.exit_code == 0, result.output
+    assert "Count noise: 5 draws a cell with 1% of the counts taken away" in result.stderr
+    assert "An effect far below count noise is exact and may still be of no" in result.stdout
+    shown = CliRunner().invoke(
+        app, ["show", str(tmp_path / "run"), "--gene", "GENE3", "--csv", str(tmp_path / "gene.csv")]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert (pd.read_csv(tmp_path / "gene.csv")["count_noise"] >= 0).all()
+    again = CliRunner().invoke(app, ["show", str(tmp_path / "run")])
+    said = [line for line in result.stdout.splitlines() if "ount noise" in line]
+    assert len(said) >= 3
+    assert [line for line in again.stdout.splitlines() if "ount noise" in line] == said
+    plain = call("--cells", "0:1", "--arms", "hold")
+    assert plain.exit_code == 4
+    assert "begun with other values of count noise" in plain.stderr
+
+
+def test_a_dry_run_says_what_count_noise_takes(call):
+    result = call("--cells", "0:2", "--count-noise", "--dry-run", gene="GENE5")
+    assert result.exit_code == 0, result.output
+    assert ": 6 forwards more, " in result.stdout

@@ -8,7 +8,8 @@ from ranklock.run import fields as f
 def test_every_field_says_what_it_is():
     shifts = f.shift_fields(f.READS, ("goal", "hcm"), ("healthy",))
     effects = f.effect_fields(dict.fromkeys(ARMS, True))
-    for fields in (shifts, effects):
+    noise = f.count_noise_fields(("goal", "hcm"))
+    for fields in (shifts, effects, noise):
         names = [field.name for field in fields]
         assert len(names) == len(set(names))
         for field in fields:
@@ -43,3 +44,11 @@ def test_only_a_decomposed_arm_has_parts():
     assert "delete_artefact_share" in names
     assert "hold_cosine_distance" in names
     assert "hold_artefact_share" not in names
+
+
+def test_count_noise_stands_beside_under_names_of_its_own():
+    shifts = {field.name for field in f.shift_fields(f.READS, ("goal",), ("healthy",))}
+    beside = {f.COUNT_NOISE.name, f.count_noise_towards("goal")}
+    assert beside == {"count_noise", "count_noise_towards_goal"}
+    assert not beside & shifts
+    assert f.towards("goal") in {field.name for field in f.count_noise_fields(("goal",))}

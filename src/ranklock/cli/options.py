@@ -79,7 +79,7 @@ Sample = Annotated[
     int | None,
     option(CELLS, "This many cells at random, of those that the options above leave.", "--sample"),
 ]
-Seed = Annotated[int, option(CELLS, "Seed of the random sample.", "--seed")]
+Seed = Annotated[int, option(CELLS, "Seed of the random sample, and of thinning.", "--seed")]
 Values = Annotated[
     str, option(H5AD, "What the .h5ad holds: counts, normalised or log1p.", "--values")
 ]
@@ -201,6 +201,17 @@ Accuracy = Annotated[
         "Error that is allowed, as a part of an effect: median; five times that at the 95th "
         "percentile.",
         "--accuracy",
+    ),
+]
+CountNoise = Annotated[
+    bool,
+    option(
+        EXPERIMENT,
+        "Also thin each cell's counts by 1 %, five times, as sequencing a little less deeply "
+        "would, and say beside every effect how far that moves the same gene and the cell: an "
+        "effect far below is exact and may still be of no consequence. 6 plain forwards a cell. "
+        "Tokenised cells have no counts: there one gene in a hundred is dropped, and it is said.",
+        "--count-noise",
     ),
 ]
 Threads = Annotated[

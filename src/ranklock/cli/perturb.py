@@ -66,6 +66,7 @@ class ExperimentOptions:
     precision: o.Precision = "auto"
     accuracy: o.Accuracy = 0.01
     donor: o.Donor = None
+    count_noise: o.CountNoise = False
 
 
 @grouped
@@ -111,6 +112,7 @@ def perturb(
             min_cells=experiment.min_cells,
             strict=experiment.strict,
             seed=cells.seed,
+            count_noise=experiment.count_noise,
         )
         cells.selection()
         states.states()

@@ -55,6 +55,8 @@ class Asked:
         Whether a gene that cannot be perturbed is an error.
     seed
         Of what is drawn at random.
+    count_noise
+        Whether cells are thinned too, to see how far that moves what is read of them.
     purpose
         Why it is done: ``audit``, ``estimate``, ``null model``; empty where a user asked for it.
     """
@@ -75,6 +77,7 @@ class Asked:
     min_cells: int = 1
     strict: bool = False
     seed: int = 0
+    count_noise: bool = False
     purpose: str = ""
 
     def __post_init__(self) -> None:
@@ -105,6 +108,11 @@ class Asked:
             )
         if self.together and not self.genes:
             raise OptionError("A set needs its genes (--gene, --genes); leave out --together.")
+        if self.count_noise and not {GENES, CELL} & set(self.read):
+            raise OptionError(
+                "Count noise is of genes' and cells' embeddings; read them (--read genes,cell), or "
+                "leave out --count-noise."
+            )
         if self.min_cells < 1:
             raise OptionError(f"min_cells is {self.min_cells}; a gene is in one cell at least.")
         for kind in kinds:

@@ -23,6 +23,7 @@ from ranklock.errors import InputError
 from ranklock.genes.names import GeneLeftOut
 from ranklock.progress import progress as show_progress
 from ranklock.quantities import count, duration
+from ranklock.run.count_noise import COUNT_NOISE, count_noise_identity, measure_count_noise
 from ranklock.run.files import check_writable, write_whole
 from ranklock.run.kept_states import STATES, key_of, read_states, write_states
 from ranklock.run.manifest import (
@@ -53,7 +54,10 @@ from ranklock.run.store import LOCKS, PARTS, SHARDS, STORE_VERSION, Store, store
 from ranklock.run.tabulate import tables_of
 from ranklock.run.work import WorkFolder, bytes_in, read_work, work_folder, work_through
 
-OWN = {PARTS, SHARDS, LOCKS, CELLS, GENES, PERTURBATIONS, LEFT_OUT, STATES, NULL_MODEL, *FIGURES}
+OWN = {
+    PARTS, SHARDS, LOCKS, CELLS, GENES, PERTURBATIONS, LEFT_OUT, STATES, COUNT_NOISE, NULL_MODEL,
+    *FIGURES,
+}  # fmt: skip
 _WORTH_SAYING = 20.0  # seconds that a run takes, from which on its time is said
 
 
@@ -116,6 +120,9 @@ def execute(
             print("\n".join(plan.describe(folder=work.folder)), file=sys.stderr)
             print(f"Method: {computed.method} ({computed.why})", file=sys.stderr)
         _run_parts(plan, store, batch_size, progress=progress)
+        if plan.asked.count_noise:
+            with _fitting(plan):
+                measure_count_noise(plan, store, progress=progress)
         _finish(work, store, figure=figure, progress=progress)
     return open_run(work.folder)
 
@@ -142,6 +149,7 @@ def identity_of(plan: Plan) -> dict[str, Any]:
         "classes": None if plan.head is None else list(plan.head.labels),
         "precision": [plan.asked.precision, plan.asked.accuracy],
         "impostors": [plan.asked.impostors, plan.asked.seed] if plan.asked.impostors else [],
+        "count noise": count_noise_identity(plan),
         "purpose": plan.asked.purpose,
         "numerics": NUMERICS,
         "format": [MANIFEST_VERSION, STORE_VERSION],
@@ -163,7 +171,7 @@ def _set_up(work: WorkFolder, store: Store, plan: Plan, states_asked: StatesAske
     begun = work.manifest is not None
     if not begun:  # a kill may have come while another run was taken away
         store.clear_foreign()
-        for name in {LEFT_OUT, STATES, *FIGURES} - set(contents):
+        for name in {LEFT_OUT, STATES, COUNT_NOISE, *FIGURES} - set(contents):
             (work.folder / name).unlink(missing_ok=True)
     for name, content in contents.items():
         path = work.folder / name
@@ -325,6 +333,8 @@ def _finish(work: WorkFolder, store: Store, *, figure: bool, progress: bool) -> 
         work.forget_killed_processes()
         run = open_run(work.folder)
         done = all(store.is_finished(part) for part in store.parts)
+        if run.manifest.asked.count_noise:
+            done &= (work.folder / COUNT_NOISE).is_file()
         if not done:
             if progress:
                 print(

@@ -225,6 +225,30 @@ def change_of_logit(label: str) -> str:
     return f"logit_{label}_change"
 
 
+# Beside every effect, in the tables that readers make: of the same gene, or cell embedding.
+COUNT_NOISE = Field("count_noise", pa.float32(), "1 − cosine", "how far the same moves when the "
+                    "cell's counts are thinned by 1 %")  # fmt: skip
+
+
+def count_noise_towards(state: str) -> str:
+    """Column of how far thinning turns a cell towards a state or away, beside its shifts."""
+    return f"{COUNT_NOISE.name}_{towards(state)}"
+
+
+def count_noise_fields(states: Iterable[str]) -> tuple[Field, ...]:
+    """Fields of count noise: one row a cell and gene, and one a cell of its own embedding."""
+    meaning = "mean over draws of the size of the change of the cosine with the state's embedding"
+    return (
+        Field("cell", _TEXT, "", "name of the cell"),
+        Field("token", pa.int32(), "token", "the gene; missing in the row of the cell embedding"),
+        Field("cosine_distance", pa.float32(), "1 − cosine", "mean over draws of how far the "
+              "embedding is from that of the cell as it is; missing for a gene that is in no draw"),
+        Field("draws", pa.int32(), "draws", "how many have the gene"),
+        Field("thinned", _TEXT, "", "what was thinned: counts, or genes where there are none"),
+        *(Field(towards(state), pa.float32(), "cosine", meaning) for state in states),
+    )  # fmt: skip
+
+
 def shift_fields(
     reads: Iterable[str],
     states: Sequence[str] = (),

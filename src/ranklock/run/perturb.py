@@ -19,6 +19,7 @@ from ranklock.models.permuted import permuted
 from ranklock.models.precision import AUTO
 from ranklock.run import asked as asked_for
 from ranklock.run.asked import ALL, Asked
+from ranklock.run.count_noise import warn_without_counts
 from ranklock.run.execute import execute
 from ranklock.run.fields import CELL, GENES
 from ranklock.run.kept_states import STATES
@@ -51,6 +52,7 @@ def perturb(
     precision: str = AUTO,
     accuracy: float = 0.01,
     seed: int = 0,
+    count_noise: bool = False,
     batch_size: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -115,6 +117,11 @@ def perturb(
         percentile. The manifest says what was measured.
     seed
         Of what is drawn at random.
+    count_noise
+        Also thin each cell's counts by 1 % (five draws, each molecule kept with probability 0.99),
+        as sequencing a little less deeply would, and say beside every effect how far that moves the
+        same gene and the cell. An effect far below count noise is exact and may still be of no
+        consequence. In cells without counts one gene in a hundred is dropped instead.
     batch_size
         Tasks in one forward; found if not given. It changes nothing beyond the measured error.
     out
@@ -128,7 +135,8 @@ def perturb(
     Returns
     -------
     Run
-        ``table``, ``shifts`` (DataFrames), ``effects()`` (AnnData), ``figure()``, ``manifest``.
+        ``table``, ``shifts``, ``count_noise`` (DataFrames), ``effects()`` (AnnData), ``figure()``,
+        ``manifest``.
 
     Raises
     ------
@@ -141,7 +149,7 @@ def perturb(
     Warns
     -----
     RanklockWarning
-        When genes or cells are left out.
+        When genes or cells are left out, or count noise is of dropped genes for want of counts.
 
     Examples
     --------
@@ -170,6 +178,7 @@ def perturb(
         min_cells=min_cells,
         strict=strict,
         seed=seed,
+        count_noise=count_noise,
     )
     plan, states_asked = plan_perturbations(
         cells, model, asked, states=states, select=select, out=out, progress=progress
@@ -276,6 +285,8 @@ def plan_perturbations(
     if embedded is not None:
         embedded = replace(embedded, group_of_cell=embedded.group_of_cell[rows])
     plan = make_plan(cells[rows], model, asked, states=embedded)
+    if asked.count_noise:
+        warn_without_counts(plan.cells)
     return plan, None if states is None else states.asked
 
 

@@ -41,6 +41,11 @@ from ranklock.models import Model
 from ranklock.models.head import Head
 from ranklock.quantities import count, counted, duration, free_disk, size
 from ranklock.run.asked import Asked
+from ranklock.run.count_noise import (
+    count_noise_bytes,
+    count_noise_flop,
+    describe_count_noise_plan,
+)
 from ranklock.run.fields import (
     CELL,
     GENES,
@@ -353,7 +358,8 @@ class Plan:
         effects = float(stored.sum()) * 4 * lists * _COMPRESSED
         numbers = len(self.arm_names) * len(self.shift_fields)
         of_impostors = len(self.compared_names) * self.asked.impostors * len(self.impostor_fields)
-        return int(effects + len(self.tasks) * (numbers + of_impostors) * 8 * 0.5)
+        shifts = len(self.tasks) * (numbers + of_impostors) * 8 * 0.5
+        return int(effects + shifts) + count_noise_bytes(self)
 
     def baseline_of(self, task: int) -> ModelInput:
         """Input of the unperturbed cell that a task is compared with."""
@@ -453,8 +459,10 @@ class Plan:
             f"{counted(self.shards, 'shard')}; memory: about {size(self.memory)} of {size(free)} "
             f"free; disk: about {size(self.disk)}" + disk,
         ]
+        lines += describe_count_noise_plan(self)
         if rate is not None:
-            lines.append(f"Time: about {duration(self.flop / rate)} at {count(rate)}FLOP/s")
+            flop = self.flop + count_noise_flop(self)
+            lines.append(f"Time: about {duration(flop / rate)} at {count(rate)}FLOP/s")
         return lines
 
     def measure_rate(self) -> float:

@@ -236,7 +236,12 @@ class Run:
 
         Columns are those that :func:`ranklock.run.fields.shift_fields` declares.
         """
-        return self._rows_of(SHIFTS)
+        table = self._rows_of(SHIFTS)
+        if self.manifest.asked.count_noise:
+            from ranklock.run.count_noise_tables import beside_shifts
+
+            beside_shifts(self, table)
+        return table
 
     @cached_property
     def impostors(self) -> pd.DataFrame:
@@ -262,6 +267,28 @@ class Run:
         rows = _frame(pa.concat_tables(parts))
         rows[f.ARM.name] = rows[f.ARM.name].cat.set_categories(list(self.arms))
         return rows
+
+    @cached_property
+    def count_noise(self) -> pd.DataFrame:
+        """How far thinning each cell's counts by 1 % moves its genes and its embedding.
+
+        One row a cell and gene, with the columns ``cell``, ``responder``, ``responder_id``,
+        ``token``, ``cosine_distance`` (mean over draws), ``draws`` (how many have the gene),
+        ``thinned`` (``counts``, or ``genes`` where cells came without counts); and one row a cell
+        of its embedding, where ``responder`` is missing, with ``towards_<state>``: mean size of
+        the change of the cosine. In ``table`` and ``shifts`` it is the column ``count_noise``
+        beside every effect. An effect far below is exact and may still be of no consequence.
+
+        Raises
+        ------
+        InputError
+            When it was not asked for.
+        OutputError
+            When it is not there yet, or damaged.
+        """
+        from ranklock.run.count_noise_tables import count_noise_table
+
+        return count_noise_table(self)
 
     @cached_property
     def table(self) -> pd.DataFrame:

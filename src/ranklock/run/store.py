@@ -94,13 +94,13 @@ class Store:
 
         The part must be locked: what is damaged is taken away.
         """
-        if all(self._is_sound(self._part(table, part)) for table in self.tables):
+        if all(self.is_sound(self._part(table, part)) for table in self.tables):
             return []
         for table in self.tables:
             self._part(table, part).unlink(missing_ok=True)
         missing = []
         for shard in self.shards_of(part):
-            if not all(self._is_sound(self._shard(table, shard)) for table in self.tables):
+            if not all(self.is_sound(self._shard(table, shard)) for table in self.tables):
                 missing.append(shard)
                 for table in self.tables:
                     self._shard(table, shard).unlink(missing_ok=True)
@@ -110,7 +110,7 @@ class Store:
         """Store the tables of a shard, shifts last."""
         for table in self.tables:
             content = contents[table]
-            self._write(self._shard(table, shard), content.schema, [content])
+            self.write_file(self._shard(table, shard), content.schema, [content])
 
     def finish_part(self, part: int) -> None:
         """Put the shards of a part, which are all there, into its files; shifts last."""
@@ -118,7 +118,9 @@ class Store:
             if not self._part(table, part).is_file():
                 paths = [self._shard(table, shard) for shard in self.shards_of(part)]
                 schema = pq.read_schema(paths[0])
-                self._write(self._part(table, part), schema, (self.read(path) for path in paths))
+                self.write_file(
+                    self._part(table, part), schema, (self.read(path) for path in paths)
+                )
         for table in self.tables:
             for shard in self.shards_of(part):
                 self._shard(table, shard).unlink(missing_ok=True)
@@ -216,7 +218,8 @@ class Store:
     def _shard(self, table: str, shard: int) -> Path:
         return self.folder / SHARDS / f"{table}-{shard:08d}.parquet"
 
-    def _is_sound(self, path: Path) -> bool:
+    def is_sound(self, path: Path) -> bool:
+        """Whether a file is there, of this run, and as it was written."""
         try:
             for _ in self.batches(path):
                 pass
@@ -230,7 +233,8 @@ class Store:
         if run != self.run:
             raise ValueError("it is of another run")
 
-    def _write(self, path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    def write_file(self, path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+        """Write a file of this run, whole or not at all, with a row group a table."""
         write_whole(
             path,
             partial(_write_parquet, schema=schema, tables=tables, run=self.run),

@@ -12,6 +12,7 @@ import pandas as pd
 from ranklock.arms import NOT_RANKED
 from ranklock.errors import InputError
 from ranklock.run import fields as f
+from ranklock.run.count_noise_tables import beside_effects
 
 if TYPE_CHECKING:
     from ranklock.run.run import EffectBlock, Run
@@ -64,7 +65,10 @@ def effect_table(run: Run, gene: str | None = None, cell: str | None = None) -> 
     columns = {name: _joined([part[name] for part in parts]) for name in _TYPES}
     order = np.lexsort((columns["arm"], columns["task"]))
     columns = {name: values[order] for name, values in columns.items()}
-    return _frame(run, columns)
+    table = _frame(run, columns)
+    if run.manifest.asked.count_noise:
+        beside_effects(run, table, columns["cell"], columns["responder"])
+    return table
 
 
 _TYPES: dict[str, Any] = {

@@ -11,6 +11,7 @@ from ranklock.effects import artefact_share
 from ranklock.kinds import find_kind
 from ranklock.quantities import counted
 from ranklock.run import fields as f
+from ranklock.run.count_noise_text import describe_count_noise
 from ranklock.run.run import Run
 
 _FEW = 4  # perturbations that are told one by one
@@ -56,6 +57,7 @@ def describe_run(run: Run, top: int = 10) -> list[str]:
         lines += _classes(run, of_kind, top)
     lines += _both_directions(run, top)
     lines += ["", run.manifest.computed.accuracy.said()]
+    lines += describe_count_noise(run)
     left_out = len(run.manifest.genes_left_out)
     if left_out:
         lines.append(f"Genes left out: {left_out}, with the reasons in left_out.csv")
