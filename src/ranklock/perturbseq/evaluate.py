@@ -20,6 +20,7 @@ from ranklock.perturbseq.screen import Screen
 from ranklock.perturbseq.screen_cells import ScreenOptions, open_h5ad, read_screen_cells
 from ranklock.perturbseq.screen_table import SUFFIXES, TableColumns, read_screen_table
 from ranklock.perturbseq.summary import LayerSummary, orient_baselines, summarise
+from ranklock.perturbseq.text import plain
 from ranklock.run.folder import read_folder, write_folder
 from ranklock.run.run import Run, as_run
 
@@ -193,7 +194,7 @@ def evaluate(
             "genes": len(screen.genes), **screen.provenance,
         },
         "baselines": measured.baselines,
-        "layers": {name: _plain(asdict(summary)) for name, summary in summaries.items()},
+        "layers": {name: plain(asdict(summary)) for name, summary in summaries.items()},
     }  # fmt: skip
     return Evaluation(table, measured.coverage, summaries, content)
 
@@ -280,12 +281,3 @@ def _check(max_q: float, min_fold_change: float, min_changed: int) -> None:
         raise OptionError(f"min_fold_change is {min_fold_change}; it is 0 or more.")
     if min_changed < 1:
         raise OptionError(f"min_changed is {min_changed}; it is 1 or more.")
-
-
-def _plain(content: Any) -> Any:
-    """The same with what JSON can hold: None for numbers that are not there."""
-    if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
-    if isinstance(content, float) and not np.isfinite(content):
-        return None
-    return content

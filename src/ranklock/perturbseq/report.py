@@ -12,7 +12,7 @@ from ranklock.page.style import ARM_COLOURS, STYLE
 from ranklock.perturbseq.scores import EXPRESSION
 from ranklock.perturbseq.screen_cells import CONTROL_EXPRESSION
 from ranklock.perturbseq.summary import ADDS, LEVEL, TOO_FEW, LayerSummary
-from ranklock.statistics.intervals import Estimate
+from ranklock.perturbseq.text import number, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def _panel(axes: Axes, part: pd.DataFrame, summary: LayerSummary, low: float, hi
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     baseline = summary.best or "none: chance"
     axes.set_title(
-        f"{summary.layer}\nincrement {_signed(summary.increment)}\nbest baseline: {baseline}",
+        f"{summary.layer}\nincrement {signed(summary.increment)}\nbest baseline: {baseline}",
         fontsize=8, parse_math=False,
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ def verdict_in_words(summary: LayerSummary) -> str:
         if summary.increment.low > 0
         else "on their own they do not rank better than the best of them"
     )
-    shown = f"AUROC {_signed(summary.joint)}, p = {summary.joint_p:.2g}"
+    shown = f"AUROC {signed(summary.joint)}, p = {summary.joint_p:.2g}"
     if summary.verdict == ADDS:
         return f"the scores add to the gene-level baselines taken together ({shown}); {alone}."
     if summary.joint_p <= LEVEL and summary.joint.value > 0:  # and so its weight is below zero
@@ -117,13 +117,13 @@ def _sources(content: dict[str, Any]) -> list[str]:
     if asked["least_fold_change"]:
         threshold += f" and |log fold change| ≥ {asked['least_fold_change']:g}"
     left_out = [
-        f"{number} {description}"
-        for number, description in (
+        f"{labels} {description}"
+        for labels, description in (
             (screen.get("combinations_left_out", 0), "combinations of genes"),
             (screen.get("unclear_left_out", 0), "labels that are not understood"),
             (screen.get("perturbed_genes_with_too_few_cells", 0), "genes with too few cells"),
         )
-        if number
+        if labels
     ]
     lines = [
         f"Run:    {run['name']}: {run['perturbations']:,} perturbations ({run['kind']}) × "
@@ -175,8 +175,8 @@ def _scores(layers: Sequence[LayerSummary]) -> list[str]:
     rows = [("", "AUROC", "best baseline", "increment", "joint increment", "p")]
     rows += [
         (
-            summary.layer, _number(summary.auroc.value), _number(summary.best_auroc),
-            _signed(summary.increment), _signed(summary.joint), _number(summary.joint_p, ".2g"),
+            summary.layer, number(summary.auroc.value), number(summary.best_auroc),
+            signed(summary.increment), signed(summary.joint), number(summary.joint_p, ".2g"),
         )
         for summary in layers
     ]  # fmt: skip
@@ -191,9 +191,9 @@ def _scores(layers: Sequence[LayerSummary]) -> list[str]:
     lines.append("Average precision (chance), Spearman with |log fold change|, and AUROC less that")
     lines.append("of the same genes under other perturbations:")
     lines += [
-        f"  {summary.layer:<{width}}{_number(summary.average_precision.value):>6}  "
-        f"({_number(summary.chance_average_precision)})  {_number(summary.spearman.value):>7}  "
-        f"{_signed(summary.under_other_perturbations):>26}"
+        f"  {summary.layer:<{width}}{number(summary.average_precision.value):>6}  "
+        f"({number(summary.chance_average_precision)})  {number(summary.spearman.value):>7}  "
+        f"{signed(summary.under_other_perturbations):>26}"
         for summary in layers
     ]
     return lines
@@ -206,11 +206,11 @@ def _references(layers: Sequence[LayerSummary], baselines: Sequence[str]) -> lis
         ]
     lines = ["Baselines, AUROC:"]
     for summary in layers:
-        aurocs = ", ".join(f"{name} {_number(value)}" for name, value in summary.baselines.items())
-        lines.append(f"  {summary.layer}: {aurocs}; together {_number(summary.joint_without)}")
+        aurocs = ", ".join(f"{name} {number(value)}" for name, value in summary.baselines.items())
+        lines.append(f"  {summary.layer}: {aurocs}; together {number(summary.joint_without)}")
     lines.append(
         "  for reference, who knows the rest of the screen (how often genes change there): "
-        + ", ".join(f"{summary.layer} {_number(summary.of_the_screen)}" for summary in layers)
+        + ", ".join(f"{summary.layer} {number(summary.of_the_screen)}" for summary in layers)
     )
     if {EXPRESSION, CONTROL_EXPRESSION}.isdisjoint(baselines):
         lines.append(
@@ -218,15 +218,3 @@ def _references(layers: Sequence[LayerSummary], baselines: Sequence[str]) -> lis
             "the run that the scores are from with --cells."
         )
     return lines
-
-
-def _number(value: float, shape: str = ".3f") -> str:
-    return "–" if math.isnan(value) else f"{value:{shape}}"
-
-
-def _signed(estimate: Estimate) -> str:
-    if math.isnan(estimate.value):
-        return "–"
-    if math.isnan(estimate.low):
-        return f"{estimate.value:+.3f}"
-    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
