@@ -203,7 +203,12 @@ def natural_knock_outs(
             arm.name, part, p, max(claims, 1), placebo=arm.role is Role.PLACEBO
         )
         parts.append(_named(part, cells, design, arm))
-    table = pd.concat([*parts, _not_judged(cells, design)], ignore_index=True)
+    judged = pd.concat(parts, ignore_index=True)
+    left_out = _about(cells, design, judged=False)
+    # Gene by gene as they were judged; what is not known of the others is missing, not "no effect".
+    table = judged.reindex(range(len(judged) + len(left_out)))
+    for column in left_out:
+        table.loc[len(judged) :, column] = left_out[column].to_numpy()
     content = {
         "version": version("ranklock"),
         "asked": {"command": COMMAND, **asdict(options), "match": list(options.match),
@@ -318,12 +323,6 @@ def _named(part: pd.DataFrame, cells: Cells, design: Design, arm: Arm) -> pd.Dat
     about = _about(cells, design, judged=True)
     about.insert(2, "arm", arm.name)
     return about.join(part)
-
-
-def _not_judged(cells: Cells, design: Design) -> pd.DataFrame:
-    about = _about(cells, design, judged=False)
-    about.insert(2, "arm", None)
-    return about
 
 
 def _about(cells: Cells, design: Design, *, judged: bool) -> pd.DataFrame:

@@ -104,7 +104,8 @@ def own_against_others(
         are averaged first) and ``place``.
     place_of
         Place of every gene's mean cosine among all genes' along each direction, shape (directions,
-        knocked-out genes), between 0 and 1 with mean 0.5 in each row. Its diagonal is ``place``.
+        knocked-out genes), from 0 (points away most) to 1 (points there most), with mean 0.5 in
+        each row. Its diagonal is ``place``.
     """
     genes = cosines.shape[1]
     means = np.full((genes, genes), np.nan)
@@ -117,18 +118,21 @@ def own_against_others(
         others = _mean(np.delete(along, gene, axis=1), axis=1)
         means[gene] = _mean(along, axis=0)
         by_replicate = pd.DataFrame({"own": own[cells], "others": others}).dropna()
+        number = len(by_replicate)
         by_replicate = by_replicate.groupby(replicates[cells][by_replicate.index]).mean()
         difference = by_replicate["own"] - by_replicate["others"]
         interval = mean_interval(difference, np.arange(len(difference)))
         rows.append(
             {
-                "held_out_cells": len(cells), "replicates": len(by_replicate),
+                "held_out_cells": number, "replicates": len(by_replicate),
                 "replicates_are": units, "cosine": by_replicate["own"].mean(),
                 "cosine_of_others": by_replicate["others"].mean(),
                 "difference": interval.value, "low": interval.low, "high": interval.high,
             }
         )  # fmt: skip
-    place_of = places(means)
+    # From 0 to 1 whatever the number of genes: the foremost of three is as far front as of thirty.
+    known = np.isfinite(means).sum(axis=1, keepdims=True)
+    place_of = (places(means) * known - 0.5) / np.maximum(known - 1, 1)
     table = pd.DataFrame(rows)
     table["place"] = np.diagonal(place_of)
     return table, place_of
@@ -158,10 +162,9 @@ def relabelling_p(place_of: Array, seed: int = 0, relabellings: int = RELABELLIN
     rows = np.arange(size)
     own = _mean(np.diagonal(place_of))
     draw = np.random.default_rng(seed)
-    at_least = 0
-    for _ in range(relabellings):
-        # Sums of the same numbers in another order differ in their last bits.
-        at_least += int(_mean(place_of[rows, draw.permutation(size)]) >= own - 1e-12)
+    others = draw.permuted(np.tile(rows, (relabellings, 1)), axis=1)
+    # Sums of the same numbers in another order differ in their last bits.
+    at_least = int((_mean(place_of[rows, others], axis=1) >= own - 1e-12).sum())
     return (1 + at_least) / (relabellings + 1)
 
 
