@@ -208,10 +208,6 @@ def _references(layers: Sequence[LayerSummary], baselines: Sequence[str]) -> lis
     for summary in layers:
         aurocs = ", ".join(f"{name} {number(value)}" for name, value in summary.baselines.items())
         lines.append(f"  {summary.layer}: {aurocs}; together {number(summary.joint_without)}")
-    lines.append(
-        "  for reference, who knows the rest of the screen (how often genes change there): "
-        + ", ".join(f"{summary.layer} {number(summary.of_the_screen)}" for summary in layers)
-    )
     if {EXPRESSION, CONTROL_EXPRESSION}.isdisjoint(baselines):
         lines.append(
             "  note: expression and variance are not known here, so these are weak baselines; name "
