@@ -8,9 +8,9 @@ from ranklock.perturbseq.natural_scores import (
     NOT_BEYOND,
     PLACEBO,
     own_against_others,
-    relabelling_p,
     summarise_arm,
 )
+from ranklock.statistics.relabelling import relabelling_p
 
 
 def planted(seed, *, own=0.0, everywhere=0.0, genes=20, cells=30):

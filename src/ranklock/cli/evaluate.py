@@ -93,6 +93,14 @@ def evaluate(
             "of scores: the run they are from, for baselines and coverage."
         ),
     ] = None,
+    null_run: Annotated[
+        Path | None,
+        o.option(
+            TRUTH,
+            "Run of the null model (ranklock.permuted), judged beside it: what it shows too is no "
+            "knowledge.",
+        ),
+    ] = None,
     max_q: Annotated[float, o.option(TRUTH, "Adjusted p of a changed gene, at most.")] = 0.05,
     min_fold_change: Annotated[
         float, o.option(TRUTH, "Its |log fold change|, at least, in the screen's base.")
@@ -170,6 +178,7 @@ def evaluate(
                 layers=layer,
                 kind=kind,
                 cells=cells,
+                null=null_run,
                 max_q=max_q,
                 min_fold_change=min_fold_change,
                 min_changed=min_changed,

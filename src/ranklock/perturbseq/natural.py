@@ -25,7 +25,6 @@ from ranklock.perturbseq.natural_forwards import Array, knock_out_cosines, lack_
 from ranklock.perturbseq.natural_scores import (
     NaturalSummary,
     own_against_others,
-    relabelling_p,
     summarise_arm,
 )
 from ranklock.perturbseq.text import plain
@@ -33,6 +32,7 @@ from ranklock.progress import progress as show_progress
 from ranklock.run.folder import read_folder, write_folder
 from ranklock.run.plan import check_fit
 from ranklock.run.run import Run, as_run
+from ranklock.statistics.relabelling import relabelling_p
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,12 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ranklock.statistics.intervals import Estimate, mean_interval, mean_test
-from ranklock.statistics.ranking import places
+from ranklock.statistics.relabelling import full_places, mean_of_known
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-RELABELLINGS = 9999
 LEVEL = 0.05
 BEYOND, NOT_BEYOND, BELOW, PLACEBO = "beyond", "not beyond", "below", "placebo"
 
@@ -115,8 +114,8 @@ def own_against_others(
         cells = np.flatnonzero(judged[:, gene] & np.isfinite(own))
         along = cosines[cells, :, gene]
         # In the same cells: a direction may suit some cells' knock-outs, whichever gene it is.
-        others = _mean(np.delete(along, gene, axis=1), axis=1)
-        means[gene] = _mean(along, axis=0)
+        others = mean_of_known(np.delete(along, gene, axis=1), axis=1)
+        means[gene] = mean_of_known(along, axis=0)
         by_replicate = pd.DataFrame({"own": own[cells], "others": others}).dropna()
         number = len(by_replicate)
         by_replicate = by_replicate.groupby(replicates[cells][by_replicate.index]).mean()
@@ -130,42 +129,10 @@ def own_against_others(
                 "difference": interval.value, "low": interval.low, "high": interval.high,
             }
         )  # fmt: skip
-    # From 0 to 1 whatever the number of genes: the foremost of three is as far front as of thirty.
-    known = np.isfinite(means).sum(axis=1, keepdims=True)
-    place_of = (places(means) * known - 0.5) / np.maximum(known - 1, 1)
+    place_of = full_places(means)
     table = pd.DataFrame(rows)
     table["place"] = np.diagonal(place_of)
     return table, place_of
-
-
-def relabelling_p(place_of: Array, seed: int = 0, relabellings: int = RELABELLINGS) -> float:
-    """How often directions that are given to genes at random suit them as well as their own do.
-
-    Parameters
-    ----------
-    place_of
-        As of :func:`own_against_others`, shape (directions, knocked-out genes).
-    seed, relabellings
-        Of the random permutations, and their number B.
-
-    Returns
-    -------
-    (1 + number of permutations whose mean place is at least the own one) / (B + 1).
-
-    Notes
-    -----
-    The permutation test of two matrices' common labels (Mantel, *Cancer Research* 27, 1967). A gene
-    whose knock-out points along every direction counts once in every permutation, so it does not
-    count as specific.
-    """
-    size = len(place_of)
-    rows = np.arange(size)
-    own = _mean(np.diagonal(place_of))
-    draw = np.random.default_rng(seed)
-    others = draw.permuted(np.tile(rows, (relabellings, 1)), axis=1)
-    # Sums of the same numbers in another order differ in their last bits.
-    at_least = int((_mean(place_of[rows, others], axis=1) >= own - 1e-12).sum())
-    return (1 + at_least) / (relabellings + 1)
 
 
 def summarise_arm(
@@ -186,7 +153,8 @@ def summarise_arm(
         A row a gene, with the columns of :func:`own_against_others` and, of the null model, the
         same with ``null_`` before them.
     p_of_models
-        What :func:`relabelling_p` says of the checkpoint and of its null model.
+        What :func:`ranklock.statistics.relabelling.relabelling_p` says of the checkpoint and of
+        its null model.
     arms
         Number of arms that the verdict is given for, with which p is multiplied (Bonferroni).
     placebo
@@ -221,10 +189,3 @@ def _summary(table: pd.DataFrame, prefix: str, p: float) -> ModelSummary:
 
 def _over_genes(estimate: Estimate) -> Estimate:
     return replace(estimate, replicates="genes")
-
-
-def _mean(values: Array, axis: int | None = None) -> Array:
-    """Mean of those that are there; NaN where none is."""
-    there = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(there, values, 0.0).sum(axis) / there.sum(axis))

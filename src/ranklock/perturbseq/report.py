@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ranklock.page.style import ARM_COLOURS, STYLE
+from ranklock.perturbseq.knock_out_report import describe_knock_outs
 from ranklock.perturbseq.scores import EXPRESSION
 from ranklock.perturbseq.screen_cells import CONTROL_EXPRESSION
 from ranklock.perturbseq.summary import ADDS, LEVEL, TOO_FEW, LayerSummary
@@ -17,6 +18,8 @@ from ranklock.perturbseq.text import number, signed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ranklock.perturbseq.evaluate import Evaluation
 
 _PANEL = 2.9  # inches
 _ACROSS = 4  # panels in a row
@@ -73,15 +76,37 @@ def _panel(axes: Axes, part: pd.DataFrame, summary: LayerSummary, low: float, hi
     )  # fmt: skip
 
 
-def describe_evaluation(
-    content: dict[str, Any], coverage: pd.DataFrame, layers: Sequence[LayerSummary]
-) -> list[str]:
+def describe_evaluation(evaluation: Evaluation) -> list[str]:
     """All of it in words, a line each."""
+    content, coverage = evaluation.content, evaluation.coverage
+    layers = list(evaluation.layers.values())
+    null = evaluation.null
+    null_layers = {} if null is None else null.layers
     lines = [*_sources(content), *_coverage(content, coverage, layers), ""]
-    lines += _scores(layers)
+    lines += _scores([(s.layer, s) for s in layers], list(null_layers.values()))
     lines += ["", *_references(layers, content["baselines"]), ""]
-    lines += [f"{summary.layer}: {verdict_in_words(summary)}" for summary in layers]
+    lines += describe_knock_outs(
+        evaluation.knock_out_layers, None if null is None else null.knock_out_layers
+    )
+    for summary in layers:
+        said = verdict_in_words(summary)
+        if summary.layer in null_layers:
+            said += _beside_null(summary, null_layers[summary.layer])
+        lines.append(f"{summary.layer}: {said}")
+    if null is None:
+        lines.append(
+            "No null model beside it (--null-run): whether a model without knowledge shows as much "
+            "is not known."
+        )
     return lines
+
+
+def _beside_null(summary: LayerSummary, null: LayerSummary) -> str:
+    """What the null model's scores add, after the verdict of the checkpoint's."""
+    shown = f"AUROC {signed(null.joint)}, p = {null.joint_p:.2g}"
+    if summary.verdict == ADDS and null.verdict == ADDS:
+        return f" So do the null model's ({shown}), so it is no knowledge of the checkpoint's."
+    return f" The null model's: {'they add' if null.verdict == ADDS else null.verdict} ({shown})."
 
 
 def verdict_in_words(summary: LayerSummary) -> str:
@@ -169,16 +194,17 @@ def _coverage(
     return lines
 
 
-def _scores(layers: Sequence[LayerSummary]) -> list[str]:
-    """A line a layer; means over perturbed genes, with 95 % intervals."""
-    width = max(12, *(len(summary.layer) for summary in layers)) + 2
+def _scores(named: Sequence[tuple[str, LayerSummary]], null: Sequence[LayerSummary]) -> list[str]:
+    """A line a layer and model; means over perturbed genes, with 95 % intervals."""
+    named = [*named, *((f"{summary.layer}, null model", summary) for summary in null)]
+    width = max(12, *(len(name) for name, _ in named)) + 2
     rows = [("", "AUROC", "best baseline", "increment", "joint increment", "p")]
     rows += [
         (
-            summary.layer, number(summary.auroc.value), number(summary.best_auroc),
+            name, number(summary.auroc.value), number(summary.best_auroc),
             signed(summary.increment), signed(summary.joint), number(summary.joint_p, ".2g"),
         )
-        for summary in layers
+        for name, summary in named
     ]  # fmt: skip
     lines = [
         "Means over perturbed genes [95 % intervals]; p of the joint increment, times the number "
@@ -191,10 +217,10 @@ def _scores(layers: Sequence[LayerSummary]) -> list[str]:
     lines.append("Average precision (chance), Spearman with |log fold change|, and AUROC less that")
     lines.append("of the same genes under other perturbations:")
     lines += [
-        f"  {summary.layer:<{width}}{number(summary.average_precision.value):>6}  "
+        f"  {name:<{width}}{number(summary.average_precision.value):>6}  "
         f"({number(summary.chance_average_precision)})  {number(summary.spearman.value):>7}  "
         f"{signed(summary.under_other_perturbations):>26}"
-        for summary in layers
+        for name, summary in named
     ]
     return lines
 

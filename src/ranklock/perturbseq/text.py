@@ -26,6 +26,8 @@ def plain(content: Any) -> Any:
     """The same with what JSON can hold: None for numbers that are not there."""
     if isinstance(content, dict):
         return {key: plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [plain(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content
