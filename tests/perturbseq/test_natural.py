@@ -129,6 +129,7 @@ def test_what_does_not_fit_is_refused_before_any_forward(knowing, cells, tmp_pat
                                 progress=False)  # fmt: skip
     for call, error, words in (
         (lambda: judge(run, cells, other), ranklock.InputError, "name the checkpoint of the run"),
+        (lambda: judge(run, cells, permuted(model)), ranklock.InputError, "null model already"),
         (lambda: judge(run, cells, model, match="tissue"), ranklock.InputError, "no column"),
         (lambda: judge(run, cells[:8], model), ranklock.InputError, "genes can be judged"),
         (lambda: judge(run, cells, model, arms=["mask"]), ranklock.InputError, "no arm 'mask'"),

@@ -9,7 +9,11 @@ from ranklock.engine.method import EXACT, FLOAT32
 from ranklock.genes.vocabulary import CLS, EOS
 from ranklock.kinds import KNOCK_OUT
 from ranklock.perturbseq.natural_design import NaturalOptions, design_of
-from ranklock.perturbseq.natural_forwards import knock_out_cosines, lack_directions
+from ranklock.perturbseq.natural_forwards import (
+    forwards_of_knock_outs,
+    knock_out_cosines,
+    lack_directions,
+)
 from tests import helpers
 
 LAYER = -1  # of two: one layer is run
@@ -54,6 +58,9 @@ def test_directions_and_cosines_are_those_of_plain_forwards(tmp_path, special_fr
         ], axis=0)  # fmt: skip
         np.testing.assert_allclose(direction, expected, atol=2e-6 * np.abs(expected).max())
     arms = find_arms(["delete", "hold", "attention-mask"], KNOCK_OUT)
+    done = []
+    knock_out_cosines(cells, model, design, directions, arms, 1, done.append)
+    assert sum(done) == forwards_of_knock_outs(design, arms)
     cosines = {
         method: knock_out_cosines(cells, model, design, directions, arms, 1, advance, method)
         for method in (EXACT, FLOAT32)

@@ -68,4 +68,8 @@ def _discrimination(named: list[tuple[str, KnockOutSummary]]) -> list[str]:
             f"    {name:<{_LAYER}}{number(place.value, '.2f'):>5} {interval:<14} p = "
             f"{number(summary.p, '.2g')}; baselines: {baselines or 'none'}"
         )
+    lines.append(
+        "    (a mean over the other perturbations leaves each one's own profile out, which may put "
+        "it below chance)"
+    )
     return lines

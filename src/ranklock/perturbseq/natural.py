@@ -21,7 +21,12 @@ from ranklock.models import Model
 from ranklock.models.encoder import output_of_layer
 from ranklock.models.permuted import permuted
 from ranklock.perturbseq.natural_design import Design, NaturalOptions, design_of
-from ranklock.perturbseq.natural_forwards import Array, knock_out_cosines, lack_directions
+from ranklock.perturbseq.natural_forwards import (
+    Array,
+    forwards_of_knock_outs,
+    knock_out_cosines,
+    lack_directions,
+)
 from ranklock.perturbseq.natural_scores import (
     NaturalSummary,
     own_against_others,
@@ -187,8 +192,9 @@ def natural_knock_outs(
     design = design_of(cells, _tokens(run, cells, genes), most, options)
     models = {"": model, NULL: permuted(model, options.seed)}
     cosines: dict[str, Mapping[str, Array]] = {}
-    forwards = int((design.weights != 0).any(axis=0).sum()) + len(design.held_out)
-    with show_progress(len(models) * forwards, "cells", shown=progress) as advance:
+    for_directions = int((design.weights != 0).any(axis=0).sum())
+    forwards = for_directions + forwards_of_knock_outs(design, judged_arms)
+    with show_progress(len(models) * forwards, "forwards", shown=progress) as advance:
         for prefix, each in models.items():
             directions = lack_directions(cells, each, design, depth, advance)
             cosines[prefix] = knock_out_cosines(
@@ -209,6 +215,8 @@ def natural_knock_outs(
     table = judged.reindex(range(len(judged) + len(left_out)))
     for column in left_out:
         table.loc[len(judged) :, column] = left_out[column].to_numpy()
+    counts = ["lacking_cells", "having_cells", "pairs"]
+    table[counts] = table[counts].astype(int)
     content = {
         "version": version("ranklock"),
         "asked": {"command": COMMAND, **asdict(options), "match": list(options.match),
@@ -216,7 +224,7 @@ def natural_knock_outs(
         "run": {"name": str(run.folder), "layer": run.manifest.asked.layer},
         "model": {"name": model.name, "sha256": model.sha256, "null": models[NULL].sha256},
         "cells": {"source": cells.source, "number": len(cells), "sha256": cells.sha256(),
-                  "for_directions": forwards - len(design.held_out),
+                  "for_directions": for_directions,
                   "held_out": len(design.held_out)},
         "genes": {"asked": len(design.candidates), "judged": len(design.genes)},
         "arms": {name: plain(asdict(summary)) for name, summary in summaries.items()},
@@ -255,6 +263,11 @@ def read_natural_knock_outs(folder: str | Path) -> NaturalKnockOuts:
 def _check_made_from(run: Run, cells: Cells, model: Model) -> None:
     """See that the model and the tokens are those of the run."""
     made_from = run.manifest.made_from
+    if model.permutation is not None:
+        raise InputError(
+            f"{model.name} is a null model already; name the checkpoint itself, beside which a "
+            "null model is judged."
+        )
     if made_from.model.sha256 != model.sha256:
         raise InputError(
             f"{run.folder} was computed with {made_from.model.name}, whose configuration or "

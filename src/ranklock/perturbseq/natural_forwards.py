@@ -72,12 +72,14 @@ def knock_out_cosines(
 
     Parameters
     ----------
-    cells, model, design, depth, advance
+    cells, model, design, depth
         As of :func:`lack_directions`.
     directions
         What that returns.
     arms
         Arms of the knock-outs.
+    advance
+        Told of every input that is done: :func:`forwards_of_knock_outs` in all.
     method
         How displacements are computed: as such, so that their error is relative to themselves.
 
@@ -89,7 +91,7 @@ def knock_out_cosines(
     genes, width = directions.shape
     shape = len(design.held_out), genes, genes
     cosines = {arm.name: np.full(shape, np.nan) for arm in arms}
-    computed = [KNOCK_OUT_ARMS[name] for name in dict.fromkeys(arm.computed_as for arm in arms)]
+    computed = _computed(arms)
     reading = Reading(depth, cell=True, special_frame=cells.special_frame)
     tokens = [gene.token for gene in design.genes]
     for place, row in enumerate(design.held_out.tolist()):
@@ -107,8 +109,19 @@ def knock_out_cosines(
                 lengths = measured.cell.moved[arm.computed_as][:, None] * measured.states.squared
                 with np.errstate(invalid="ignore", divide="ignore"):
                     cosines[arm.name][place, there] = along / np.sqrt(lengths)
-        advance(1)
+        advance(len(there) * len(computed) + 1)
     return cosines
+
+
+def forwards_of_knock_outs(design: Design, arms: Sequence[Arm]) -> int:
+    """How many inputs :func:`knock_out_cosines` pushes through the model, baselines included."""
+    knock_outs = int((design.ranks[design.held_out] >= 0).sum())
+    return knock_outs * len(_computed(arms)) + len(design.held_out)
+
+
+def _computed(arms: Sequence[Arm]) -> list[Arm]:
+    """Arms whose forwards are run: an alias runs as what it is the same as."""
+    return [KNOCK_OUT_ARMS[name] for name in dict.fromkeys(arm.computed_as for arm in arms)]
 
 
 def _embeddings(
