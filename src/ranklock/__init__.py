@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from ranklock.models.permuted import permuted as permuted
     from ranklock.perturbseq.evaluate import evaluate as evaluate
     from ranklock.perturbseq.evaluate import read_evaluation as read_evaluation
+    from ranklock.perturbseq.natural import NaturalKnockOuts as NaturalKnockOuts
+    from ranklock.perturbseq.natural import natural_knock_outs as natural_knock_outs
+    from ranklock.perturbseq.natural import read_natural_knock_outs as read_natural_knock_outs
     from ranklock.run.perturb import perturb as perturb
     from ranklock.run.run import Run as Run
     from ranklock.run.run import read_run as read_run
@@ -62,6 +65,7 @@ _HOME = {
     "InputError": "errors",
     "MOVE_ARMS": "arms",
     "Model": "models",
+    "NaturalKnockOuts": "perturbseq.natural",
     "Network": "genes.network",
     "OutputError": "errors",
     "RanklockError": "errors",
@@ -78,12 +82,14 @@ _HOME = {
     "estimate": "estimates.estimate",
     "evaluate": "perturbseq.evaluate",
     "load_model": "models",
+    "natural_knock_outs": "perturbseq.natural",
     "permuted": "models.permuted",
     "perturb": "run.perturb",
     "read_audit": "audits.folder",
     "read_cells": "cells",
     "read_estimates": "estimates.result",
     "read_evaluation": "perturbseq.evaluate",
+    "read_natural_knock_outs": "perturbseq.natural",
     "read_network": "genes.network",
     "read_responders": "significance.responders",
     "read_run": "run.run",

@@ -29,6 +29,8 @@ def folder(tmp_path_factory, tiny_checkpoint):
                   folder / "vocabulary.json", "--device", "cpu", "--genes", "all",
                   "--arms", "hold,shift", "--out", folder / "run")  # fmt: skip
     assert result.exit_code == 0, result.output
+    null = ranklock.permuted(ranklock.load_model(tiny_checkpoint, device="cpu"))
+    ranklock.perturb(cells, null, arms=["hold", "shift"], out=folder / "null", progress=False)
     effects = ranklock.read_run(folder / "run").effects(average=True)
     specific = np.log(effects.layers["hold"])
     specific = specific - np.nanmean(specific, axis=0) - np.nanmean(specific, axis=1)[:, None]
@@ -51,10 +53,34 @@ def test_what_truly_changed_is_found_beyond_the_baselines(folder, tmp_path):
     assert evaluation.layers["hold"].verdict == "adds"
     assert evaluation.layers["shift"].verdict == "nothing found"
     assert (out / "evaluation.png").stat().st_size > 10_000
+    assert evaluation.knock_out_layers["hold"].p < 0.01
+    assert evaluation.null is None
+    assert "No null model beside it" in result.stdout
     shown = call("show", out)
     assert shown.stdout in result.stdout
     assert call("evaluate", folder / "run", "--truth", folder / "de.csv",
                 "--out", out).exit_code == 4  # fmt: skip
+
+
+def test_the_null_model_is_judged_beside_the_run(folder, tmp_path):
+    out = tmp_path / "out"
+    result = call("evaluate", folder / "run", "--truth", folder / "de.csv", "--out", out,
+                  "--null-run", folder / "null")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    evaluation = ranklock.read_evaluation(out)
+    alone = ranklock.evaluate(folder / "null", folder / "de.csv")
+    for name, summary in alone.layers.items():
+        assert evaluation.null.layers[name].auroc == summary.auroc
+        assert evaluation.null.knock_out_layers[name] == alone.knock_out_layers[name]
+    assert evaluation.layers["hold"].verdict == "adds"
+    assert evaluation.null.layers["hold"].verdict == "nothing found"
+    assert "hold, null model" in result.stdout
+    assert "The null model's: nothing found" in result.stdout
+    assert call("show", out).stdout in result.stdout
+    refused = call("evaluate", folder / "run", "--truth", folder / "de.csv", "--out",
+                   tmp_path / "x", "--null-run", folder / "run")  # fmt: skip
+    assert refused.exit_code == 3
+    assert "weights of" in " ".join(refused.output.split())
 
 
 def test_scores_of_an_anndata(folder, tmp_path):
@@ -84,7 +110,13 @@ def test_cells_of_a_screen(folder, tmp_path):
     result = call("evaluate", folder / "run", "--truth", tmp_path / "screen.h5ad",
                   "--layer", "hold", "--out", tmp_path / "out")  # fmt: skip
     assert result.exit_code == 0, result.output
-    table = ranklock.read_evaluation(tmp_path / "out").table
+    evaluation = ranklock.read_evaluation(tmp_path / "out")
+    table = evaluation.table
+    strengths = evaluation.knock_out_layers["hold"].strengths
+    assert [strength.truth for strength in strengths] == ["changed_genes", "screen_distance"]
+    assert evaluation.knock_outs["screen_cells"].tolist() == [60.0] * 4
+    assert (evaluation.knock_outs["screen_distance"] > 0).all()
+    assert evaluation.knock_outs["cell_shift"].notna().all()
     assert set(table["gene_id"]) == set(genes[:4])
     # The 8 that were planted, and perhaps some that lose their share of the counts.
     assert (table["changed"] >= 8).all()

@@ -5,8 +5,8 @@ import pytest
 
 import ranklock
 from ranklock.errors import InputError, OptionError
-from ranklock.perturbseq.evaluate import read_scores
 from ranklock.perturbseq.screen import names_as_text
+from ranklock.perturbseq.sources import read_scores
 from tests import helpers
 
 KINDS = ("knock-out", "overexpress")

@@ -120,8 +120,12 @@ def _describe_other(folder: Path, top: int, *, as_json: bool) -> str | None:
         return json.dumps(manifest, indent=1)
     from ranklock.perturbseq.evaluate import COMMAND as EVALUATE
     from ranklock.perturbseq.evaluate import read_evaluation
+    from ranklock.perturbseq.natural import COMMAND as NATURAL
+    from ranklock.perturbseq.natural import read_natural_knock_outs
     from ranklock.significance.text import describe_tests
 
     if manifest["asked"]["command"] == EVALUATE:
         return read_evaluation(folder).text()
+    if manifest["asked"]["command"] == NATURAL:
+        return read_natural_knock_outs(folder).text()
     return "\n".join(describe_tests(folder, top))

@@ -1,1 +1,1 @@
-"""Runs held against laboratory screens (Perturb-seq)."""
+"""Runs held against laboratory screens (Perturb-seq), and against natural knock-outs."""

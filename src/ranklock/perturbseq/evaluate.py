@@ -14,14 +14,17 @@ import numpy as np
 import pandas as pd
 
 from ranklock.errors import InputError, OptionError, OutputError
+from ranklock.perturbseq.knock_outs import KnockOutSummary, knock_outs_of, summarise_knock_outs
 from ranklock.perturbseq.measure import Thresholds, measure
-from ranklock.perturbseq.scores import Scores, genes_in_cells, scores_of_anndata, scores_of_run
+from ranklock.perturbseq.scores import Scores
 from ranklock.perturbseq.screen import Screen
-from ranklock.perturbseq.screen_cells import ScreenOptions, open_h5ad, read_screen_cells
-from ranklock.perturbseq.screen_table import SUFFIXES, TableColumns, read_screen_table
+from ranklock.perturbseq.screen_cells import ScreenOptions
+from ranklock.perturbseq.screen_table import TableColumns
+from ranklock.perturbseq.sources import read_scores, read_screen
 from ranklock.perturbseq.summary import LayerSummary, orient_baselines, summarise
+from ranklock.perturbseq.text import plain
 from ranklock.run.folder import read_folder, write_folder
-from ranklock.run.run import Run, as_run
+from ranklock.run.run import Run
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,29 +34,52 @@ if TYPE_CHECKING:
 
 COMMAND = "evaluate"
 TABLE, COVERAGE, CONTENT = "evaluation.parquet", "coverage.parquet", "evaluation.json"
+KNOCK_OUTS = "knock_outs.parquet"
+CHECKPOINT, NULL_MODEL = "checkpoint", "null model"  # in the column ``model`` of the tables
 FIGURES = ("evaluation.png", "evaluation.svg")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Evaluation:
-    """How well a run ranks the genes that changed in a laboratory screen.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One model's scores, judged by a screen.
 
     Attributes
     ----------
     table
         A row a perturbed gene and layer.
-    coverage
-        A row a perturbed gene of the screen, scored or not, and why not.
     layers
         Layer → its summary over perturbed genes.
-    content
-        What was asked, of what, and the summaries, for programs.
+    knock_outs
+        A row a perturbed gene and layer: how far its knock-out shifts cells, what it does in the
+        screen, and the place of its own profile there
+        (:func:`ranklock.perturbseq.knock_outs.knock_outs_of`).
+    knock_out_layers
+        Layer → the summary of that.
     """
 
     table: pd.DataFrame
-    coverage: pd.DataFrame
     layers: dict[str, LayerSummary]
+    knock_outs: pd.DataFrame
+    knock_out_layers: dict[str, KnockOutSummary]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Judged):
+    """How well a run agrees with a laboratory screen: :class:`Judged`, and more.
+
+    Attributes
+    ----------
+    coverage
+        A row a perturbed gene of the screen, scored or not, and why not.
+    content
+        What was asked, of what, and the summaries, for programs.
+    null
+        The same of the null model's run, where there is one.
+    """
+
+    coverage: pd.DataFrame
     content: dict[str, Any]
+    null: Judged | None = None
 
     def __repr__(self) -> str:
         verdicts = ", ".join(f"{name}: {layer.verdict}" for name, layer in self.layers.items())
@@ -69,9 +95,7 @@ class Evaluation:
         """All of it in words."""
         from ranklock.perturbseq.report import describe_evaluation
 
-        return "\n".join(
-            describe_evaluation(self.content, self.coverage, list(self.layers.values()))
-        )
+        return "\n".join(describe_evaluation(self))
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the evaluation's folder, whole or not at all.
@@ -90,7 +114,8 @@ class Evaluation:
             folder,
             {key: self.content[key] for key in ("version", "asked", "run", "screen")},
             {
-                TABLE: lambda path: self.table.to_parquet(path, index=False),
+                TABLE: lambda path: self._of_both("table").to_parquet(path, index=False),
+                KNOCK_OUTS: lambda path: self._of_both("knock_outs").to_parquet(path, index=False),
                 COVERAGE: lambda path: self.coverage.to_parquet(path, index=False),
                 CONTENT: lambda path: path.write_text(text, encoding="utf-8"),
                 **{name: partial(draw, figure) for name in FIGURES},
@@ -98,6 +123,14 @@ class Evaluation:
             overwrite=overwrite,
         )
         return folder
+
+    def _of_both(self, table: str) -> pd.DataFrame:
+        """One of the tables, of the checkpoint and of the null model, with a column ``model``."""
+        parts = {CHECKPOINT: self, NULL_MODEL: self.null}
+        return pd.concat(
+            [getattr(part, table).assign(model=name) for name, part in parts.items() if part],
+            ignore_index=True,
+        )
 
 
 def evaluate(
@@ -107,6 +140,7 @@ def evaluate(
     layers: Sequence[str] | None = None,
     kind: str | None = None,
     cells: Run | Audit | str | Path | None = None,
+    null: Run | str | Path | None = None,
     max_q: float = 0.05,
     min_fold_change: float = 0.0,
     min_changed: int = 5,
@@ -135,6 +169,9 @@ def evaluate(
     cells
         For scores of an AnnData: the run that they come from, whose cells say which genes are
         expressed, and how much.
+    null
+        The run of the null model (``ranklock.perturb(cells, ranklock.permuted(model), …)``), which
+        is judged alike: what it shows too is no knowledge of the checkpoint's.
     max_q, min_fold_change
         A gene really changed at an adjusted p of at most this, and a |log fold change| (in the
         screen's base) of at least that.
@@ -160,11 +197,13 @@ def evaluate(
     OptionError
         When something else is given, or options do not fit it.
     InputError
-        When either cannot be read, or they share no perturbed gene that can be scored.
+        When either cannot be read, or they share no perturbed gene that can be scored; or when the
+        null model's run is of the same weights.
     """
     _check(max_q, min_fold_change, min_changed)
     scores = read_scores(run, layers, kind=kind, cells=cells)
-    screen = _screen(truth, scores, columns, unlisted, controls, screen_options, progress)
+    null_scores = None if null is None else _null_scores(null, scores, kind)
+    screen = read_screen(truth, scores, columns, unlisted, controls, screen_options, progress)
     if min_fold_change > 0 and not np.isfinite(screen.log_fold_change).any():
         raise OptionError(
             f"{screen.name} has no fold changes for min_fold_change; name their column "
@@ -172,9 +211,11 @@ def evaluate(
         )
     thresholds = Thresholds(max_q, min_fold_change, min_changed)
     excluded = {scores.names.call(gene) for gene in exclude}
-    measured = measure(scores, screen, thresholds, excluded, seed)
-    table = orient_baselines(measured)
-    summaries = summarise(table, measured.baselines)
+    judged, coverage, part = _judge(scores, screen, thresholds, excluded, seed)
+    null_judged = null_part = None
+    if null_scores is not None:
+        null_judged, _, null_part = _judge(null_scores, screen, thresholds, excluded, seed)
+        null_part = {"run": null_scores.name, **null_part}
     content = {
         "version": version("ranklock"),
         "asked": {
@@ -192,10 +233,9 @@ def evaluate(
             "perturbed": len(screen.perturbed) + len(screen.elsewhere),
             "genes": len(screen.genes), **screen.provenance,
         },
-        "baselines": measured.baselines,
-        "layers": {name: _plain(asdict(summary)) for name, summary in summaries.items()},
+        **part, "null": null_part,
     }  # fmt: skip
-    return Evaluation(table, measured.coverage, summaries, content)
+    return Evaluation(**vars(judged), coverage=coverage, content=content, null=null_judged)
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -210,67 +250,64 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     manifest = read_folder(folder)
     if manifest["asked"]["command"] != COMMAND:
         raise OutputError(f"{folder} holds a {manifest['asked']['command']}, not an evaluation.")
-    table, coverage = pd.read_parquet(folder / TABLE), pd.read_parquet(folder / COVERAGE)
+    tables = [pd.read_parquet(folder / name) for name in (TABLE, KNOCK_OUTS)]
     content = json.loads((folder / CONTENT).read_text(encoding="utf-8"))
-    return Evaluation(table, coverage, summarise(table, content["baselines"]), content)
+    judged = _judged_again(tables, CHECKPOINT, content)
+    null = None
+    if content["null"] is not None:
+        null = _judged_again(tables, NULL_MODEL, content["null"])
+    return Evaluation(
+        **vars(judged), coverage=pd.read_parquet(folder / COVERAGE), content=content, null=null
+    )
 
 
-def read_scores(
-    source: Run | Audit | AnnData | str | Path,
-    layers: Sequence[str] | None = None,
-    *,
-    kind: str | None = None,
-    cells: Run | Audit | str | Path | None = None,
-) -> Scores:
-    """Scores of a run or an AnnData, wherever they are: see :func:`evaluate`.
-
-    Raises
-    ------
-    OptionError
-        When something else is given, or a run beside a run.
-    """
-    from anndata import AnnData
-
-    if isinstance(source, str | Path) and Path(source).suffix == ".h5ad":
-        name, adata = str(source), open_h5ad(Path(source), backed=False)
-    elif isinstance(source, AnnData):
-        name, adata = "AnnData", source
-    elif cells is not None:
-        raise OptionError("A run brings its own cells; leave out --cells.")
-    else:
-        return scores_of_run(_run_in(source), layers, kind)
-    in_cells = None if cells is None else genes_in_cells(_run_in(cells))
-    return scores_of_anndata(adata, layers, name, kind=kind, in_cells=in_cells)
+def _judge(
+    scores: Scores, screen: Screen, thresholds: Thresholds, excluded: Collection[str], seed: int
+) -> tuple[Judged, pd.DataFrame, dict[str, Any]]:
+    """One model's scores; coverage; and the part of the content that is of it."""
+    measured = measure(scores, screen, thresholds, excluded, seed)
+    table = orient_baselines(measured)
+    layers = summarise(table, measured.baselines)
+    knock_outs, summaries = knock_outs_of(
+        scores, screen, thresholds.most_q, thresholds.least_fold_change, seed
+    )
+    part = {
+        "baselines": measured.baselines,
+        "layers": {name: plain(asdict(summary)) for name, summary in layers.items()},
+        "knock_outs": {name: plain(asdict(summary)) for name, summary in summaries.items()},
+    }
+    return Judged(table, layers, knock_outs, summaries), measured.coverage, part
 
 
-def _run_in(source: Run | Audit | str | Path) -> Run:
-    """The run that is given, or that an audit or an estimate (object or folder) keeps."""
-    return as_run(source if isinstance(source, Run) else getattr(source, "folder", source))
+def _judged_again(tables: Sequence[pd.DataFrame], model: str, part: dict[str, Any]) -> Judged:
+    """The same from its tables and its part of the content."""
+    table, knock_outs = (
+        table[table["model"] == model].drop(columns="model").reset_index(drop=True)
+        for table in tables
+    )
+    summaries = {
+        name: summarise_knock_outs(
+            knock_outs[knock_outs["layer"] == name],
+            {k: _number(v) for k, v in summary["baselines"].items()}, _number(summary["p"]),
+        )
+        for name, summary in part["knock_outs"].items()
+    }  # fmt: skip
+    return Judged(table, summarise(table, part["baselines"]), knock_outs, summaries)
 
 
-def _screen(
-    truth: str | Path | AnnData | Screen,
-    scores: Scores,
-    columns: TableColumns | None,
-    unlisted: str,
-    controls: Sequence[str],
-    options: ScreenOptions | None,
-    progress: bool,
-) -> Screen:
-    if isinstance(truth, Screen):
-        return truth
-    if isinstance(truth, str | Path):
-        suffix = Path(truth).suffix
-        if suffix in SUFFIXES:
-            return read_screen_table(
-                truth, scores.names, columns=columns, controls=controls, unlisted=unlisted
-            )
-        if suffix != ".h5ad":
-            raise InputError(
-                f"{truth} is neither a table ({', '.join(SUFFIXES)}) nor cells of a screen (.h5ad)."
-            )
-    options = options or ScreenOptions(controls=controls)
-    return read_screen_cells(truth, scores.names, set(scores.perturbed), options, progress=progress)
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _null_scores(null: Run | str | Path, scores: Scores, kind: str | None) -> Scores:
+    """Scores of the null model's run, in the layers of the run itself."""
+    null_scores = read_scores(null, list(scores.layers), kind=kind)
+    if scores.model and scores.model == null_scores.model:
+        raise InputError(
+            f"{null_scores.name} was computed with the weights of {scores.name} itself; a null "
+            "model has them permuted: ranklock.perturb(cells, ranklock.permuted(model), ...)."
+        )
+    return null_scores
 
 
 def _check(max_q: float, min_fold_change: float, min_changed: int) -> None:
@@ -280,12 +317,3 @@ def _check(max_q: float, min_fold_change: float, min_changed: int) -> None:
         raise OptionError(f"min_fold_change is {min_fold_change}; it is 0 or more.")
     if min_changed < 1:
         raise OptionError(f"min_changed is {min_changed}; it is 1 or more.")
-
-
-def _plain(content: Any) -> Any:
-    """The same with what JSON can hold: None for numbers that are not there."""
-    if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
-    if isinstance(content, float) and not np.isfinite(content):
-        return None
-    return content

@@ -22,6 +22,7 @@ Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 MEAN_EFFECT, NEARNESS = "mean effect of other perturbations", "nearness in rank"
+SCREEN_MEAN = "mean change under the screen's other perturbations"
 COMPARED = 20  # other perturbations under which the same genes are ranked
 FEWEST_FOR_JOINT = 3
 
@@ -53,7 +54,7 @@ class _Pair:
     tested: Bools  # over responders
     changed: Bools
     fold: Array  # |log fold change|
-    frequency: Array  # share of other perturbations under which each responder changes
+    under_others: Array  # mean change of each responder under the screen's other perturbations
     all_changed: int  # in the screen, responders or not
 
 
@@ -101,7 +102,7 @@ def measure(
     table = pd.concat(parts, ignore_index=True)
     coverage["scored"] = coverage["gene_id"].isin(set(table["gene_id"]))
     coverage.loc[coverage["scored"], "why_not"] = ""
-    names = [MEAN_EFFECT, NEARNESS, *level]
+    names = [MEAN_EFFECT, SCREEN_MEAN, NEARNESS, *level]
     return Measured(table, coverage, [n for n in names if f"auroc of {n}" in table])
 
 
@@ -112,7 +113,7 @@ def _pairs(
     changed = screen.changed(thresholds.most_q, thresholds.least_fold_change)
     tested = np.isfinite(screen.q) & ~screen.diagonal() & ~np.isin(screen.genes, list(excluded))
     changed &= tested
-    changes, tests = changed.sum(axis=0), tested.sum(axis=0)
+    means = means_of_others(screen.profiles())
     columns = screen.columns_of(scores.responders)
     in_screen = columns >= 0
     row_of = {gene: row for row, gene in enumerate(scores.perturbed)}
@@ -124,13 +125,11 @@ def _pairs(
             "tested_genes": int(tested[i].sum()), "changed_genes": number,
         }  # fmt: skip
         if gene in row_of:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                frequency = (changes - changed[i]) / (tests - tested[i])
             take = np.where(in_screen, columns, 0)
             pair = _Pair(
                 gene, row_of[gene], tested[i][take] & in_screen, changed[i][take] & in_screen,
                 np.where(in_screen, np.abs(screen.log_fold_change[i][take]), np.nan),
-                np.nan_to_num(frequency[take]), number,
+                np.where(in_screen, means[i][take], np.nan), number,
             )  # fmt: skip
             pairs.append(pair)
             scored = np.any([np.isfinite(v[pair.row]) for v in scores.layers.values()], axis=0)
@@ -160,6 +159,19 @@ def _pairs(
     return pairs, coverage
 
 
+def means_of_others(profiles: Array) -> Array:
+    """Mean over the other perturbations of each perturbation, shape (perturbed, genes).
+
+    0 where no other knows a gene: nobody saw it change. NaN where there is no other perturbation.
+    """
+    known = np.isfinite(profiles)
+    there = np.where(known, profiles, 0.0)
+    numbers = known.sum(axis=0) - known
+    means: Array = (there.sum(axis=0) - there) / np.maximum(numbers, 1)
+    # What is left of a difference of equal sums is rounding.
+    return np.where(numbers > 0, means, 0.0) if len(profiles) > 1 else np.full_like(means, np.nan)
+
+
 def _of_layer(
     layer: str,
     values: Array,
@@ -180,7 +192,10 @@ def _of_layer(
         with np.errstate(invalid="ignore", divide="ignore"):
             mean_of_others = (sums - np.nan_to_num(place[k])) / (counts - known[k])
             mean = sums / counts
-        baselines = {MEAN_EFFECT: mean_of_others, NEARNESS: -np.abs(ranks - gene_ranks[k]), **level}
+        baselines = {
+            MEAN_EFFECT: mean_of_others, SCREEN_MEAN: pair.under_others,
+            NEARNESS: -np.abs(ranks - gene_ranks[k]), **level,
+        }  # fmt: skip
         candidates = known[k] & pair.tested
         # One that is not known of any gene is no baseline; genes that another lacks are not scored.
         baselines = {n: b for n, b in baselines.items() if np.isfinite(b[candidates]).any()}
@@ -200,7 +215,6 @@ def _of_layer(
             "spearman": spearman(score, pair.fold[use]),
             "auroc_under_other_perturbations": _under_others(values, known, use, pair, gene_ranks,
                                                              seed),
-            "auroc_of_the_screen": auroc(pair.frequency[use], changed),
         }  # fmt: skip
         for name, baseline in baselines.items():
             for sign, side in ((1, ""), (-1, " backwards")):

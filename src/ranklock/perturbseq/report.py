@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ranklock.page.style import ARM_COLOURS, STYLE
+from ranklock.perturbseq.knock_out_report import describe_knock_outs
 from ranklock.perturbseq.scores import EXPRESSION
 from ranklock.perturbseq.screen_cells import CONTROL_EXPRESSION
 from ranklock.perturbseq.summary import ADDS, LEVEL, TOO_FEW, LayerSummary
-from ranklock.statistics.intervals import Estimate
+from ranklock.perturbseq.text import number, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ranklock.perturbseq.evaluate import Evaluation
 
 _PANEL = 2.9  # inches
 _ACROSS = 4  # panels in a row
@@ -68,20 +71,42 @@ def _panel(axes: Axes, part: pd.DataFrame, summary: LayerSummary, low: float, hi
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     baseline = summary.best or "none: chance"
     axes.set_title(
-        f"{summary.layer}\nincrement {_signed(summary.increment)}\nbest baseline: {baseline}",
+        f"{summary.layer}\nincrement {signed(summary.increment)}\nbest baseline: {baseline}",
         fontsize=8, parse_math=False,
     )  # fmt: skip
 
 
-def describe_evaluation(
-    content: dict[str, Any], coverage: pd.DataFrame, layers: Sequence[LayerSummary]
-) -> list[str]:
+def describe_evaluation(evaluation: Evaluation) -> list[str]:
     """All of it in words, a line each."""
+    content, coverage = evaluation.content, evaluation.coverage
+    layers = list(evaluation.layers.values())
+    null = evaluation.null
+    null_layers = {} if null is None else null.layers
     lines = [*_sources(content), *_coverage(content, coverage, layers), ""]
-    lines += _scores(layers)
+    lines += _scores([(s.layer, s) for s in layers], list(null_layers.values()))
     lines += ["", *_references(layers, content["baselines"]), ""]
-    lines += [f"{summary.layer}: {verdict_in_words(summary)}" for summary in layers]
+    lines += describe_knock_outs(
+        evaluation.knock_out_layers, None if null is None else null.knock_out_layers
+    )
+    for summary in layers:
+        said = verdict_in_words(summary)
+        if summary.layer in null_layers:
+            said += _beside_null(summary, null_layers[summary.layer])
+        lines.append(f"{summary.layer}: {said}")
+    if null is None:
+        lines.append(
+            "No null model beside it (--null-run): whether a model without knowledge shows as much "
+            "is not known."
+        )
     return lines
+
+
+def _beside_null(summary: LayerSummary, null: LayerSummary) -> str:
+    """What the null model's scores add, after the verdict of the checkpoint's."""
+    shown = f"AUROC {signed(null.joint)}, p = {null.joint_p:.2g}"
+    if summary.verdict == ADDS and null.verdict == ADDS:
+        return f" So do the null model's ({shown}), so it is no knowledge of the checkpoint's."
+    return f" The null model's: {'they add' if null.verdict == ADDS else null.verdict} ({shown})."
 
 
 def verdict_in_words(summary: LayerSummary) -> str:
@@ -98,7 +123,7 @@ def verdict_in_words(summary: LayerSummary) -> str:
         if summary.increment.low > 0
         else "on their own they do not rank better than the best of them"
     )
-    shown = f"AUROC {_signed(summary.joint)}, p = {summary.joint_p:.2g}"
+    shown = f"AUROC {signed(summary.joint)}, p = {summary.joint_p:.2g}"
     if summary.verdict == ADDS:
         return f"the scores add to the gene-level baselines taken together ({shown}); {alone}."
     if summary.joint_p <= LEVEL and summary.joint.value > 0:  # and so its weight is below zero
@@ -117,13 +142,13 @@ def _sources(content: dict[str, Any]) -> list[str]:
     if asked["least_fold_change"]:
         threshold += f" and |log fold change| ≥ {asked['least_fold_change']:g}"
     left_out = [
-        f"{number} {description}"
-        for number, description in (
+        f"{labels} {description}"
+        for labels, description in (
             (screen.get("combinations_left_out", 0), "combinations of genes"),
             (screen.get("unclear_left_out", 0), "labels that are not understood"),
             (screen.get("perturbed_genes_with_too_few_cells", 0), "genes with too few cells"),
         )
-        if number
+        if labels
     ]
     lines = [
         f"Run:    {run['name']}: {run['perturbations']:,} perturbations ({run['kind']}) × "
@@ -169,16 +194,17 @@ def _coverage(
     return lines
 
 
-def _scores(layers: Sequence[LayerSummary]) -> list[str]:
-    """A line a layer; means over perturbed genes, with 95 % intervals."""
-    width = max(12, *(len(summary.layer) for summary in layers)) + 2
+def _scores(named: Sequence[tuple[str, LayerSummary]], null: Sequence[LayerSummary]) -> list[str]:
+    """A line a layer and model; means over perturbed genes, with 95 % intervals."""
+    named = [*named, *((f"{summary.layer}, null model", summary) for summary in null)]
+    width = max(12, *(len(name) for name, _ in named)) + 2
     rows = [("", "AUROC", "best baseline", "increment", "joint increment", "p")]
     rows += [
         (
-            summary.layer, _number(summary.auroc.value), _number(summary.best_auroc),
-            _signed(summary.increment), _signed(summary.joint), _number(summary.joint_p, ".2g"),
+            name, number(summary.auroc.value), number(summary.best_auroc),
+            signed(summary.increment), signed(summary.joint), number(summary.joint_p, ".2g"),
         )
-        for summary in layers
+        for name, summary in named
     ]  # fmt: skip
     lines = [
         "Means over perturbed genes [95 % intervals]; p of the joint increment, times the number "
@@ -191,10 +217,10 @@ def _scores(layers: Sequence[LayerSummary]) -> list[str]:
     lines.append("Average precision (chance), Spearman with |log fold change|, and AUROC less that")
     lines.append("of the same genes under other perturbations:")
     lines += [
-        f"  {summary.layer:<{width}}{_number(summary.average_precision.value):>6}  "
-        f"({_number(summary.chance_average_precision)})  {_number(summary.spearman.value):>7}  "
-        f"{_signed(summary.under_other_perturbations):>26}"
-        for summary in layers
+        f"  {name:<{width}}{number(summary.average_precision.value):>6}  "
+        f"({number(summary.chance_average_precision)})  {number(summary.spearman.value):>7}  "
+        f"{signed(summary.under_other_perturbations):>26}"
+        for name, summary in named
     ]
     return lines
 
@@ -206,27 +232,11 @@ def _references(layers: Sequence[LayerSummary], baselines: Sequence[str]) -> lis
         ]
     lines = ["Baselines, AUROC:"]
     for summary in layers:
-        aurocs = ", ".join(f"{name} {_number(value)}" for name, value in summary.baselines.items())
-        lines.append(f"  {summary.layer}: {aurocs}; together {_number(summary.joint_without)}")
-    lines.append(
-        "  for reference, who knows the rest of the screen (how often genes change there): "
-        + ", ".join(f"{summary.layer} {_number(summary.of_the_screen)}" for summary in layers)
-    )
+        aurocs = ", ".join(f"{name} {number(value)}" for name, value in summary.baselines.items())
+        lines.append(f"  {summary.layer}: {aurocs}; together {number(summary.joint_without)}")
     if {EXPRESSION, CONTROL_EXPRESSION}.isdisjoint(baselines):
         lines.append(
             "  note: expression and variance are not known here, so these are weak baselines; name "
             "the run that the scores are from with --cells."
         )
     return lines
-
-
-def _number(value: float, shape: str = ".3f") -> str:
-    return "–" if math.isnan(value) else f"{value:{shape}}"
-
-
-def _signed(estimate: Estimate) -> str:
-    if math.isnan(estimate.value):
-        return "–"
-    if math.isnan(estimate.low):
-        return f"{estimate.value:+.3f}"
-    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"

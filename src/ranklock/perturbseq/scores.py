@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from ranklock.arms import ARMS
 from ranklock.errors import InputError, OptionError
 from ranklock.kinds import KNOCK_OUT
 from ranklock.perturbseq.screen import GeneNames, names_as_text
+from ranklock.run.fields import CELL
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,6 +54,9 @@ class Scores:
     kind: str = KNOCK_OUT.name
     in_cells: GenesInCells | None = None
     sets: list[str] = field(default_factory=list)  # of several genes at once: cannot be judged
+    # Layer → mean cell shift of each perturbed gene, shape (perturbed,), where a run has them.
+    cell_shifts: Mapping[str, Array] = field(default_factory=dict)
+    model: str = ""  # digest of the checkpoint, where they are of a run
 
     @cached_property
     def names(self) -> GeneNames:
@@ -87,7 +91,25 @@ def scores_of_run(run: Run, layers: Sequence[str] | None = None, kind: str | Non
     kind = _kind(run.kinds, kind, name)
     effects = run.effects(layers, kind=kind, average=True)
     chosen = layers or [arm for arm in run.arms if arm in effects.layers]
-    return scores_of_anndata(effects, chosen, name, kind=kind, in_cells=genes_in_cells(run))
+    scores = scores_of_anndata(effects, chosen, name, kind=kind, in_cells=genes_in_cells(run))
+    return replace(
+        scores,
+        cell_shifts=_cell_shifts(run, scores, kind),
+        model=run.manifest.made_from.model.sha256,
+    )
+
+
+def _cell_shifts(run: Run, scores: Scores, kind: str) -> dict[str, Array]:
+    """Mean over cells of the cell embedding's cosine distance, where it was read."""
+    if CELL not in run.reads:
+        return {}
+    shifts = run.shifts[run.shifts["kind"] == kind]
+    means = shifts.groupby(["arm", "gene_id"], observed=True)["cosine_distance"].mean()
+    return {
+        arm: means[arm].reindex(scores.perturbed).to_numpy(np.float64)
+        for arm in scores.layers
+        if arm in means.index.get_level_values("arm")
+    }
 
 
 def scores_of_anndata(

@@ -57,6 +57,10 @@ class Screen:
         Perturbed genes whose differential expression was not computed, as the run lacks them.
     gene_level
         Baselines that need no model: name → a number for each gene, shape (genes,).
+    distance, cells
+        Of each perturbation: squared distance of its cells' mean expression from the controls'
+        (see :func:`ranklock.perturbseq.screen_cells.distance_of_means`), and their number, shape
+        (perturbed,); None of a table, which has no cells.
     provenance
         How it was read: what was used, what was left out.
     """
@@ -69,6 +73,8 @@ class Screen:
     sha256: str
     elsewhere: list[str] = field(default_factory=list)
     gene_level: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    distance: npt.NDArray[np.float64] | None = None
+    cells: npt.NDArray[np.float64] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, most_q: float, least_fold_change: float) -> npt.NDArray[np.bool_]:
@@ -87,6 +93,19 @@ class Screen:
         """Column of each gene, -1 where it was not tested."""
         columns = {gene: column for column, gene in enumerate(self.genes)}
         return np.array([columns.get(gene, -1) for gene in genes])
+
+    def profiles(self) -> npt.NDArray[np.float64]:
+        """How much each gene changed under each perturbation, shape (perturbed, genes).
+
+        |log fold change|, or where the screen has none, 1 of genes that changed at q of 5 % and 0
+        of others. NaN where it was not tested, and for the perturbed gene itself.
+        """
+        known = np.isfinite(self.q) & ~self.diagonal()
+        if np.isfinite(self.log_fold_change).any():
+            amount = np.abs(self.log_fold_change).astype(np.float64)
+        else:
+            amount = (self.q <= 0.05).astype(np.float64)
+        return np.where(known, amount, np.nan)
 
     def diagonal(self) -> npt.NDArray[np.bool_]:
         """Where a gene meets its own perturbation, shape (perturbed, genes)."""

@@ -40,9 +40,6 @@ class LayerSummary:
     joint_average_precision: Estimate
     joint_p: float  # of none in AUROC, by Student's t, times the number of layers (Bonferroni)
     joint_weight: float  # mean coefficient of the score: below zero, it was read backwards
-    # AUROC of how often genes change under the screen's other perturbations: what one can know of
-    # a perturbation who knows the rest of the screen. A reference, not a baseline.
-    of_the_screen: float
     recall_ceiling: float  # share of the changed genes that are responders at all
     verdict: str  # adds, nothing found or too few: see summarise_layer
 
@@ -116,7 +113,6 @@ def summarise_layer(part: pd.DataFrame, baselines: list[str], layers: int) -> La
         ),
         joint_p=joint_p,
         joint_weight=weight,
-        of_the_screen=float(part["auroc_of_the_screen"].mean()),
         recall_ceiling=float(part["recall_ceiling"].mean()),
         verdict=verdict,
     )
