@@ -4,9 +4,9 @@
     python benchmarks/ground_truth.py --out truth --model folder     # or takes one that is there
 
 Cells of a planted network (``planted_network.py``), a rank-value BERT trained on them
-(``planted_model.py``), all genes of held-out cells knocked out, and every arm and statistic judged
-by the network's links, beside what needs no model. Writes ``ground_truth.json`` and a figure, and
-prints the tables.
+(``planted_model.py``), all genes of held-out cells knocked out, the factors beside impostors and in
+a null model too. Effects, folds over impostors and findings are judged by the network's links,
+beside what needs no model. Writes ``ground_truth.json`` and a figure, and prints the tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ground_truth_scores import calibration, candidates, co_expression, judge
+from ground_truth_scores import candidates, co_expression, judge, precision_of_findings
 from planted_model import RECIPE, log_probability_changes, masked_accuracy, trained
 from planted_network import Design, draw_cells, draw_network, gene_names
 
@@ -27,6 +27,7 @@ import ranklock
 from ranklock.arms import decomposed_arm
 
 ARMS = ("delete", "hold", "mask", "shift")
+IMPOSTORS = 12  # at most: as many as genes that every cell lacks
 
 
 def measure(
@@ -54,7 +55,7 @@ def measure(
         "cells_asked_for_log_probabilities": asked_cells,
         "model": masked_accuracy(model_path, adata, vocabulary_path),
         "links": int(pairs["direct"].sum()), "paths": int(pairs["any"].sum()),
-        "scores": [], "calibration": [], "artefact": [],
+        "impostors": impostors_of(encoded), "scores": [], "findings": [], "artefact": [],
     }  # fmt: skip
     scores = pairs.set_index(["gene", "responder"])
     for name, counts in (("these cells", held_out), ("training cells", adata[: design.cells])):
@@ -63,41 +64,46 @@ def measure(
             scores[f"{what}, {name}"] = [matrix.loc[f, g] for f, g in scores.index]
     baselines = list(scores.columns[2:])
     for layer in layers:
-        folder = out / f"run{layer}"
-        run = ranklock.perturb(encoded, model, arms=ARMS, layer=layer, out=folder)
-        table = ranklock.responders(run, min_cells=5, progress=False).table
+        run = ranklock.perturb(encoded, model, arms=ARMS, layer=layer, out=out / f"run{layer}")
+        beside = ranklock.perturb(
+            encoded, model, factors, arms=ARMS, layer=layer, impostors=content["impostors"],
+            null_model=True, out=out / f"impostors{layer}",
+        )  # fmt: skip
+        table = ranklock.responders(beside, min_cells=5, progress=False).table
         table = table.assign(
-            gene=table["gene"].astype(str), responder=table["responder"].astype(str)
+            gene=table["gene"].astype(str),
+            responder=table["responder"].astype(str),
+            tested=table["status"] == "tested",
         )
         means = run.effects(average=True, min_cells=5)
         for arm in ARMS:
-            rows = table[table["arm"] == arm].set_index(["gene", "responder"])
             mean = pd.DataFrame(means.layers[arm], means.obs["gene"], means.var["symbol"]).stack()
             prefix = f"{arm}, layer {layer}"
-            scores[f"{prefix}: mean distance"] = mean.rename_axis(rows.index.names)
-            for what in ("effect", "specific", "t", "q"):
-                scores[f"{prefix}: {what}"] = rows[what]
-            rates = scores[[f"{prefix}: q", f"{prefix}: specific", "direct", "any"]].copy()
-            below = rates[f"{prefix}: specific"] <= 0  # moves less than expected: no claim
-            rates.loc[below, f"{prefix}: q"] = np.nan
-            content["calibration"] += [
-                {"arm": arm, "layer": layer, **row} for row in calibration(rates, f"{prefix}: q")
-            ]
+            scores[f"{prefix}: mean distance"] = mean.rename_axis(scores.index.names)
+            rows = table[table["arm"] == arm].set_index(["gene", "responder"])
+            if len(rows):  # of an arm that is compared with impostors
+                for what in ("effect", "fold"):
+                    scores[f"{prefix}: {what}"] = rows[what].where(rows["tested"])
+                judged = pairs.join(rows[["tested", "finding"]], on=rows.index.names)
+                content["findings"].append(
+                    {"arm": arm, "layer": layer, **precision_of_findings(judged)}
+                )
             content["artefact"].append(_artefact(run, arm, layer))
-        hold = table[table["arm"] == "hold"].set_index(["gene", "responder"])
         if layer == layers[0]:
-            scores["nearness in rank"] = -(hold["gene_rank"] - hold["responder_rank"]).abs()
-            level = hold["effect"].groupby("responder").mean()
+            hold = run.table[run.table["arm"] == "hold"].astype({"gene": str, "responder": str})
+            away = (hold["gene_rank"] - hold["responder_rank"]).groupby(
+                [hold["gene"], hold["responder"]]
+            )
+            near = -away.mean().abs()[away.count() >= 5]
+            scores["nearness in rank"] = near.rename_axis(scores.index.names)
+            level = pd.Series(np.nanmean(means.layers["hold"], axis=0), means.var["symbol"])
             scores["mean effect on the responder"] = scores.index.get_level_values(1).map(level)
             baselines += ["nearness in rank", "mean effect on the responder"]
     asked = log_probability_changes(model_path, encoded[:asked_cells], factors, names)
     changes = asked["table"].set_index(["gene_id", "responder_id"])["change"]
     scores["|change of log-probability|"] = changes.abs().rename_axis(scores.index.names)
     content["learned"] = _learned(scores.assign(change=changes.rename_axis(scores.index.names)))
-    scored = [
-        name for name in scores
-        if name not in ("direct", "any") and not name.endswith(": q")
-    ]  # fmt: skip
+    scored = [name for name in scores if name not in ("direct", "any")]
     flat = scores.reset_index()
     for name in scored:
         for truth in ("direct", "any"):
@@ -105,6 +111,12 @@ def measure(
             row = {"score": name, "kind": kind, "truth": truth, **judge(flat, name, truth)}
             content["scores"].append(row)
     return content
+
+
+def impostors_of(cells: ranklock.Cells, most: int = IMPOSTORS) -> int:
+    """As many impostors as every cell has genes that it lacks and others show, ``most`` at most."""
+    shown = np.unique(np.concatenate(cells.ranked))
+    return min(most, *(len(shown) - len(genes) for genes in cells.ranked))
 
 
 def _artefact(run: ranklock.Run, arm: str, layer: int) -> dict[str, Any]:
@@ -170,14 +182,17 @@ def tables(content: dict[str, Any]) -> str:
                                  (direct, "average_precision"), (direct, "early_precision"))
             ) + " |"
         )  # fmt: skip
-    lines += ["", "| arm | layer | rate | claims | of them links | of them paths |",
-              "|---|---|---|---|---|---|"]  # fmt: skip
-    for row in content["calibration"]:
-        shares = ["" if row[k] is None else f"{row[k]:.2f}" for k in ("direct", "any")]
+    lines += ["", f"Findings beside {content['impostors']} impostors and the null model; base "
+              "rates are those of all pairs that were tested.", "",
+              "| arm | layer | tested | findings | of them links | base rate | of them paths | "
+              "base rate |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for row in content["findings"]:
+        shares = ["" if row[k] is None else f"{row[k]:.3f}"
+                  for k in ("direct", "direct_base", "any", "any_base")]  # fmt: skip
         lines.append(
-            f"| {row['arm']} | {row['layer']} | {row['rate']} | {row['claims']} | "
-            f"{shares[0]} | {shares[1]} |"
-        )
+            f"| {row['arm']} | {row['layer']} | {row['tested']:,} | {row['findings']:,} | "
+            + " | ".join(shares) + " |"
+        )  # fmt: skip
     lines += ["", "| arm | layer | artefact share | step (log10) | cell shift against rank |",
               "|---|---|---|---|---|"]  # fmt: skip
     for row in content["artefact"]:

@@ -69,14 +69,12 @@ def co_expression(counts: np.ndarray, genes: list[str]) -> tuple[pd.DataFrame, p
     return (pd.DataFrame(np.nan_to_num(m), genes, genes) for m in (rho, partial))
 
 
-def calibration(pairs: pd.DataFrame, q: str) -> list[dict[str, object]]:
-    """Of pairs at a false-discovery rate, how many are links."""
-    rows = []
-    for rate in (0.05, 0.1, 0.2):
-        claims = pairs[pairs[q] <= rate]
-        rows.append(
-            {"rate": rate, "claims": len(claims),
-             "direct": float(claims["direct"].mean()) if len(claims) else None,
-             "any": float(claims["any"].mean()) if len(claims) else None}
-        )  # fmt: skip
-    return rows
+def precision_of_findings(pairs: pd.DataFrame) -> dict[str, object]:
+    """Of pairs that are findings, how many are links, beside all that were tested."""
+    tested = pairs[pairs["tested"].eq(True)]
+    found = tested[tested["finding"].eq(True)]
+    row: dict[str, object] = {"tested": len(tested), "findings": len(found)}
+    for truth in ("direct", "any"):
+        row[truth] = float(found[truth].mean()) if len(found) else None
+        row[f"{truth}_base"] = float(tested[truth].mean()) if len(tested) else None
+    return row

@@ -81,16 +81,23 @@ def test_co_expression_finds_what_is_co_expressed():
         assert matrix.loc["g0", "g1"] > 1.5 * matrix.loc["g0", "g2":].max()
 
 
-def test_claims_are_counted_by_rate():
-    pairs = pd.DataFrame({"q": [0.01, 0.04, 0.15, np.nan], "direct": [1, 0, 1, 1],
-                          "any": [1, 1, 1, 1]})  # fmt: skip
-    rows = ground_truth_scores.calibration(pairs, "q")
-    assert [row["claims"] for row in rows] == [2, 2, 3]
-    assert rows[0]["direct"] == 0.5
+def test_findings_are_counted_beside_what_was_tested():
+    pairs = pd.DataFrame({"tested": [True, True, True, True, False, np.nan],
+                          "finding": [True, True, False, False, False, np.nan],
+                          "direct": [1, 0, 0, 0, 1, 1], "any": [1, 1, 0, 0, 1, 1]})  # fmt: skip
+    row = ground_truth_scores.precision_of_findings(pairs)
+    assert (row["tested"], row["findings"]) == (4, 2)
+    assert (row["direct"], row["direct_base"]) == (0.5, 0.25)
+    assert (row["any"], row["any_base"]) == (1.0, 0.5)
+    none = ground_truth_scores.precision_of_findings(pairs.assign(finding=False))
+    assert none["direct"] is None
 
 
+@pytest.mark.filterwarnings("ignore::ranklock.errors.RanklockWarning")  # of what cells lack
 def test_the_whole_benchmark_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(ground_truth_scores, "REDRAWN", 10)
+    few = ground_truth.impostors_of
+    monkeypatch.setattr(ground_truth, "impostors_of", lambda cells: few(cells, most=3))
     recipe = Recipe(steps=20, cells_per_step=16, learning_rate=2e-3, warm_up=5, weight_decay=0.01,
                     least_kept=0.9, width=16, layers=2, heads=2, feed_forward=32,
                     dropout=0.0)  # fmt: skip
@@ -100,8 +107,12 @@ def test_the_whole_benchmark_runs(tmp_path, monkeypatch):
     assert by_name["Spearman, training cells"]["pairs"] == 6 * (len(gene_names(SMALL)) - 1)
     # 600 cells of a network with 6 factors: co-expression knows the links, 20 steps do not.
     assert by_name["Spearman, training cells"]["auroc"] > 0.7
-    assert "hold, layer -1: specific" in by_name
+    assert {"hold, layer -1: effect", "hold, layer -1: fold"} <= set(by_name)
+    findings = {row["arm"]: row for row in content["findings"]}
+    assert findings["hold"]["tested"] > 0
+    assert 0 < findings["hold"]["direct_base"] < 0.5
     text = ground_truth.tables(content)
-    assert "| delete | -1 | 0.05 |" in text
+    assert f"Findings beside {content['impostors']} impostors" in text
+    assert f"| delete | -1 | {findings['delete']['tested']} |" in text
     ground_truth.figure(content, tmp_path)
     assert (tmp_path / "ground_truth.png").is_file()

@@ -65,38 +65,15 @@ def test_it_says_what_it_found_and_what_it_missed(estimated):
     call("show", out, "--gene", "GENE3", code=2)
 
 
-def test_the_surest_are_those_of_the_smallest_p(place, inputs, estimated, tmp_path):
-    findings = ranklock.read_estimates(estimated[0]).findings()
-    assert (findings["q"] <= 0.05).all()
-    assert findings["p"].is_monotonic_increasing
-    # Mean effects are compared by their logarithms, and those that do less are not listed.
-    out = tmp_path / "potency"
-    said = call("estimate", place / "cells.parquet", *inputs, "--potency", "--out", out,
-                "--verify", 5, "--recheck", 5, "--probes", 4)  # fmt: skip
-    lines = said.stdout.splitlines()
-    estimates = ranklock.read_estimates(out)
-    tested = next(line for line in lines if line.startswith("Different from other genes"))
-    calibration = estimates.manifest.outcome.calibration
-    assert f": {len(estimates.findings())} of {calibration.tested};" in tested
-    more = estimates.findings().query("specific > 0")
-    assert any(f"The surest of {len(more)} that do more" in line for line in lines) == bool(
-        len(more)
-    )
-    for row in more.head(10).itertuples(index=False):
-        assert any(
-            line.strip().startswith(row.gene) and f"×{10**row.specific:.2f} of theirs" in line
-            for line in lines
-        )
-
-
 def test_other_commands_read_it(estimated, tmp_path):
-    out, _ = estimated
+    out, said = estimated
     call("show", out / "run")
-    result = call("test", out, "--out", tmp_path / "tested", "--min-cells", 3)
-    assert "most of them for their large effects" in " ".join(result.stdout.split())
-    assert (tmp_path / "tested" / "responders.parquet").is_file()
     result = call("audit", out, "--out", tmp_path / "audit")
     assert "1. Is there a step" in result.stdout
+    assert "a large effect is no finding" in " ".join(said.stdout.split())
+    refused = call("test", out, "--out", tmp_path / "tested", code=3)
+    assert "without impostors" in " ".join(refused.stderr.split())
+    assert not (tmp_path / "tested").exists()
 
 
 def test_each_question(place, inputs, tmp_path):

@@ -34,9 +34,10 @@ def folder(tmp_path_factory, tiny_checkpoint):
     in_state = ["--state-key", "state", "--start", "a", "--goal", "b"]
     shared = set.intersection(*(set(genes.tolist()) for genes in cells.ranked))
     pair = [part for token in sorted(shared)[:2] for part in ("--gene", vocabulary.symbol(token))]
+    compared = ["--impostors", 4]
     for name, options in (
-        ("all", ["--genes", "all", *in_state, "--donor", "donor"]),
-        ("genes", ["--genes", "all", "--read", "genes"]),
+        ("all", ["--genes", "all", *in_state, *compared, "--null-model", "--donor", "donor"]),
+        ("genes", ["--genes", "all", "--read", "genes", *compared]),
         ("pair", [*pair, "--together", "--read", "cell"]),
         ("alone", [*pair, "--read", "cell"]),
     ):
@@ -49,13 +50,14 @@ def test_all_that_a_run_allows_goes_into_one_folder(folder, tmp_path):
     out = tmp_path / "out"
     result = call("test", folder / "all", "--min-cells", 3, "--out", out)
     assert result.exit_code == 0, result.output
-    for text in ("Specific effects in 8 cells (replicates: 4 donor)", "hold, towards goal"):
+    for text in ("(8 cells, 4 donor as replicates, 4 impostors, moderated t tests, FDR 5 %)",
+                 "hold, towards goal", "the null model has"):
         assert text in result.stdout
     assert ranklock.read_responders(out).arms == ("hold",)
     tested = ranklock.read_shifts(out)
     assert set(tested.table["quantity"]) == {"cell shift", "mean gene shift", "towards goal"}
     assert {path.name for path in out.iterdir()} >= {
-        "responders.parquet", "responders.h5ad", "responders_volcano.png", "shifts.parquet",
+        "responders.parquet", "responders.h5ad", "responders.png", "shifts_directions.parquet", "shifts.parquet",
         "shifts.svg", "manifest.json",
     }  # fmt: skip
     shown = call("show", out)
@@ -78,26 +80,15 @@ def test_a_folder_is_replaced_whole_or_not_at_all(folder, tmp_path):
     assert not (out / "shifts.parquet").exists()
 
 
-def test_some_genes_and_a_null(folder, tmp_path):
-    (tmp_path / "null.csv").write_text("rank,symbol\n1,gene5\n2,GENE6\n")
-    (tmp_path / "genes.txt").write_text("GENE2\n")
-    genes = ["--gene", "gene1", "--genes", tmp_path / "genes.txt"]
-    result = call("test", folder / "all", *genes, "--null", tmp_path / "null.csv",
-                  "--min-cells", 3, "--out", tmp_path / "out")  # fmt: skip
+def test_exact_tests_and_another_minimum(folder, tmp_path):
+    out = tmp_path / "out"
+    result = call("test", folder / "all", "--exact", "--minimum", 2, "--min-cells", 3, "--out", out)
     assert result.exit_code == 0, result.output
-    assert set(ranklock.read_responders(tmp_path / "out").table["gene"]) == {"GENE1", "GENE2"}
-    table = ranklock.read_shifts(tmp_path / "out").table
-    assert set(table.loc[table["in_null"], "gene"]) == {"GENE5", "GENE6"}
-
-
-def test_a_table_of_shifts(folder, tmp_path):
-    shown = call("show", folder / "all", "--csv", tmp_path / "old.csv")
-    assert shown.exit_code == 0, shown.output
-    result = call("test", tmp_path / "old.csv", "--out", tmp_path / "out")
-    assert result.exit_code == 0, result.output
-    assert "hold, cell shift" in result.stdout
-    refused = call("test", tmp_path / "old.csv", "--gene", "GENE1", "--out", tmp_path / "x")
-    assert refused.exit_code == 2
+    assert "more than ×2 " in result.stdout
+    assert "exact signed-rank tests, Holm" in result.stdout
+    # Four donors and some 45 genes: 2⁻⁴ is not below 0.05 / 45, and that is said.
+    assert "4 donors, " in result.stdout
+    assert ranklock.read_shifts(out).table["status"].str.contains("needed").all()
 
 
 def test_a_combination_against_its_singles(folder, tmp_path):
@@ -115,17 +106,15 @@ def test_a_combination_against_its_singles(folder, tmp_path):
     ("source", "options", "code", "says"),
     [
         ("nowhere", [], 4, "holds no run"),
-        ("missing.csv", [], 3, "cannot be read as a table"),
+        ("alone", [], 3, "without impostors"),
+        ("all", ["--minimum", 0.5], 2, "no size"),
         ("all", ["--arms", "mask"], 2, "no arm 'mask'"),
         ("all", ["--donor", "plate"], 3, "no column 'plate'"),
-        ("genes", ["--null", "null.txt"], 2, "leave out --null"),
-        ("pair", ["--gene", "GENE1"], 2, "leave out --gene"),
         ("alone", ["--singles", "all"], 3, "no genes perturbed together"),
     ],
 )
 def test_what_cannot_be_tested_is_said(folder, tmp_path, source, options, code, says):
-    (folder / "null.txt").write_text("GENE1\n")
-    named = [folder / part if part in ("null.txt", "all") else part for part in options]
+    named = [folder / part if part == "all" else part for part in options]
     result = call("test", folder / source, *named, "--out", tmp_path / "out")
     assert result.exit_code == code, result.output
     assert says in said(result)

@@ -366,36 +366,21 @@ def test_regulators_are_sought_in_cells_that_have_the_gene(tmp_path, model):
     np.testing.assert_allclose(verified[exact.index], exact, rtol=1e-6)
 
 
-def test_donors_are_replicates(tmp_path, cells, model):
+def test_donors_are_known_to_the_run_and_a_change_of_them_is_seen(tmp_path, cells, model):
     options = {"potency": True, "probes": 2, "donor": "donor", "min_cells": 2}
-    estimates = estimated(cells, model, tmp_path / "out", **options)
-    assert estimates.manifest.outcome.replicates == 4
-    assert estimates.table["n_replicates"].max() == 4
-
-
-def test_cells_without_a_donor_are_ranked_and_not_tested(tmp_path, cells, model):
-    options = {"potency": True, "probes": 2, "donor": "donor", "min_cells": 2}
+    first = estimated(cells, model, tmp_path / "out", **options)
+    assert first.run.manifest.asked.donor == "donor"
+    assert first.cells["donor"].tolist() == list("aabbccd")
     cells.obs["donor"] = ["a", "b", "c", "d", "e", None, np.nan]
-    estimates = estimated(cells, model, tmp_path / "out", **options)
-    assert estimates.manifest.outcome.replicates == 5
-    assert estimates.table["n_replicates"].max() == 5
-    assert estimates.table["n_cells"].max() > 5
-    assert "2 of 7 cells have no donor" in " ".join(estimates.manifest.outcome.statements)
+    with pytest.raises(OutputError, match="measures anew"):
+        estimated(cells, model, tmp_path / "out", **options)
+    # What is ranked are cells, with a donor or without.
+    second = estimated(cells, model, tmp_path / "out", **options, overwrite=True)
+    pd.testing.assert_frame_equal(second.table, first.table)
+    assert second.cells["donor"].isna().sum() == 2
     cells.obs["donor"] = None
     with pytest.raises(InputError, match="No cell of test cells has a donor"):
         estimated(cells, model, tmp_path / "none", **options)
-
-
-def test_donors_are_known_and_a_change_of_them_is_seen(tmp_path, cells, model):
-    options = {"potency": True, "probes": 2, "donor": "donor", "min_cells": 2}
-    first = estimated(cells, model, tmp_path / "out", **options).table
-    cells.obs["donor"] = list("abcdefg")
-    with pytest.raises(OutputError, match="measures anew"):
-        estimated(cells, model, tmp_path / "out", **options)
-    second = estimated(cells, model, tmp_path / "out", **options, overwrite=True)
-    assert second.manifest.outcome.replicates == 7
-    assert second.cells["donor"].tolist() == list("abcdefg")
-    assert not second.table["p"].equals(first["p"])
 
 
 def test_what_was_measured_and_is_gone_is_measured_again(tmp_path, cells, model):
@@ -446,14 +431,26 @@ def test_a_cell_that_takes_long_is_a_part_of_its_own(cells, model, monkeypatch):
     assert plan.parts == tuple((row,) for row in range(7))
 
 
-def test_a_single_cell_is_ranked_and_not_tested(tmp_path, cells, model):
+def test_a_single_cell_is_ranked_without_an_error(tmp_path, cells, model):
     few = {"potency": True, "probes": 2, "verify": 5, "recheck": 6}
     estimates = estimated(cells[:1], model, tmp_path / "out", **few)
-    assert estimates.table["q"].isna().all()
+    assert estimates.table["ranked"].all()
+    assert estimates.table["standard_error"].isna().all()
     outcome = estimates.manifest.outcome
-    assert any("Nothing is tested" in sentence for sentence in outcome.statements)
     assert not any("--min-cells" in sentence for sentence in outcome.statements)
     assert np.isfinite(outcome.missed.recall[0].value)
+
+
+def test_effects_are_listed_and_called_no_findings(tmp_path, cells, model):
+    estimates = estimated(cells, model, tmp_path / "out", goal=GOAL, verify=5, recheck=5)
+    assert not {"p", "q", "t", "specific", "finding"} & set(estimates.table)
+    sizes = estimates.table.loc[estimates.table["ranked"], "effect"].abs()
+    assert sizes.is_monotonic_decreasing
+    last = describe_estimates(estimates)[-1]
+    assert "a large effect is no finding" in last
+    assert "--impostors 12" in last
+    with pytest.raises(InputError, match="without impostors"):
+        ranklock.responders(estimates.run, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -165,12 +165,13 @@ def test_the_plan_is_said_first(model, cells, tmp_path, capsys):
     assert run.manifest.planned.forwards == 191
 
 
-def test_results_do_not_depend_on_the_batch_beyond_the_noise_floor(model):
+def test_results_do_not_depend_on_the_batch_beyond_rounding(model):
     cells = cells_of([30, 40], vocabulary())
     one, many = (perturb(cells, model, None, batch_size=size) for size in (1, 32))
-    floor = max(run.floor.displacement for run in (one, many))
-    # Two displacements may each be off by what the floor measures at two ends.
-    assert abs(one.table["displacement"] - many.table["displacement"]).max() <= 4 * floor
+    # Products of another shape sum in another order, so each displacement is off by some roundings
+    # (float32's 6e-8) of itself, however small it is: what is 0 stays 0.
+    for column in ("displacement", "cosine_distance"):
+        np.testing.assert_allclose(many.table[column], one.table[column], rtol=1e-4, atol=0)
 
 
 def test_a_faster_format_says_what_it_costs(model, cells, tmp_path):

@@ -7,7 +7,7 @@ from ranklock.run import fields as f
 
 def test_every_field_says_what_it_is():
     shifts = f.shift_fields(f.READS, ("goal", "hcm"), ("healthy",))
-    effects = f.effect_fields(dict.fromkeys(ARMS, True))
+    effects = f.effect_fields(ARMS, decomposed=ARMS, compared=ARMS)
     noise = f.count_noise_fields(("goal", "hcm"))
     for fields in (shifts, effects, noise):
         names = [field.name for field in fields]
@@ -40,10 +40,16 @@ def test_names_of_states_and_labels():
 
 
 def test_only_a_decomposed_arm_has_parts():
-    names = [field.name for field in f.effect_fields({"delete": True, "hold": False})]
+    names = [field.name for field in f.effect_fields(["delete", "hold"], ["delete"])]
     assert "delete_artefact_share" in names
     assert "hold_cosine_distance" in names
     assert "hold_artefact_share" not in names
+
+
+def test_only_a_compared_arm_has_folds():
+    names = [field.name for field in f.effect_fields(["delete", "hold"], compared=["hold"])]
+    assert "hold_fold" in names
+    assert not {"delete_fold", "hold_artefact_share"} & set(names)
 
 
 def test_count_noise_stands_beside_under_names_of_its_own():

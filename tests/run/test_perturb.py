@@ -278,7 +278,7 @@ def assert_shift(row, experiment, task, arm, forwards, vocab, names):
     if "cell" in experiment.read:
         assert_cell_shift(row, experiment, task, arm, forwards, moved, names)
     else:
-        assert not {"cosine_distance", "displacement", "under_noise_floor"} & set(row)
+        assert not {"cosine_distance", "displacement"} & set(row)
     if "logits" in experiment.read:
         # A gene that is hidden is as good as gone, also where it would be the token that is read.
         same_as = "hold" if arm == "attention-mask" else arm
@@ -403,8 +403,6 @@ def assert_table(run, experiment, tasks, forwards, vocab):
         np.testing.assert_allclose(part["displacement"], reach, rtol=1e-6, atol=STATE)
         off = abs(part["cosine_distance"] - moved.distances[keep])
         assert (off <= errors(moved)[keep]).all()
-        floor = run.floor.displacement
-        assert (part["under_noise_floor"] == (part["displacement"] <= floor)).all()
         arms = parts(task)
         if arms is None or arm != arms[2]:
             assert part["artefact_share"].isna().all()

@@ -129,21 +129,6 @@ def test_special_tokens_are_never_perturbed(model):
             make_plan(cells, model, Asked(genes=(token,)))
 
 
-def test_controls_are_the_nearest_other_ranks(model):
-    cells = cells_of([11, 30], vocabulary())
-    both = [t for t in cells.ranked[0].tolist() if t in cells.ranked[1]]
-    plan = make_plan(cells, model, Asked(genes=names(both[0]), controls=4))
-    for row, ranked in enumerate(cells.ranked):
-        ranks = np.sort(plan.tasks.rank[plan.tasks.cell == row])
-        rank = ranked.tolist().index(both[0])
-        assert len(ranks) == 5
-        assert rank in ranks
-        assert (np.diff(ranks) == 1).all()
-        assert abs(ranks - rank).max() <= max(2, 4 - rank, rank + 5 - len(ranked))
-    whole = make_plan(cells, model, Asked(genes=names(both[0]), controls=99))
-    assert len(whole.tasks) == 41
-
-
 def test_chosen_ranks_in_place_of_genes(model, cells):
     plan = make_plan(
         cells, model, Asked(do=("knock-out", "overexpress")), ranks_of={2: [7, 0], 0: [3]}
@@ -213,9 +198,10 @@ REFUSED = [
     ({"genes": ["GENE1"], "insert": True}, "cannot be knocked out: it stands nowhere"),
     ({"genes": ["GENE1"], "insert": True, "do": "inhibit:1"}, "cannot be inhibited"),
     ({"insert": True, "do": "overexpress"}, "put into cells are named"),
-    ({"controls": 2}, "beside genes that are named"),
-    ({"controls": -1, "genes": ["GENE1"]}, "beside genes"),
-    ({"controls": 2, "genes": ["GENE1"], "insert": True, "do": "overexpress"}, "--controls or"),
+    ({"impostors": 1}, "--impostors 1: .*several impostors"),
+    ({"impostors": -1}, "--impostors -1: "),
+    ({"impostors": 999}, "fewer impostors"),
+    ({"null_model": True}, "takes impostors"),
     ({"min_cells": 4}, "no gene is in 4 of them"),
     ({"min_cells": 0}, "in one cell at least"),
     ({"read": "logits"}, "no classifier of cells"),

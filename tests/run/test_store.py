@@ -10,9 +10,12 @@ import pytest
 
 from ranklock.errors import OutputError
 from ranklock.run import store as store_module
-from ranklock.run.store import EFFECTS, MOST_PARTS, SHIFTS, Store
+from ranklock.run.store import EFFECTS, IMPOSTORS, MOST_PARTS, SHIFTS, Store, stored_tables
 
 NAMES = pa.dictionary(pa.int32(), pa.string())
+WITH_EFFECTS = stored_tables(effects=True, impostors=False)
+ALONE = stored_tables(effects=False, impostors=False)
+ALL_TABLES = stored_tables(effects=True, impostors=True)
 
 
 def tables_of(shard, *, rows=5, responders=7):
@@ -24,7 +27,8 @@ def tables_of(shard, *, rows=5, responders=7):
     lists = pa.ListArray.from_arrays(
         pa.array(np.arange(rows + 1) * responders, pa.int32()), pa.array(numbers)
     )
-    return shifts, pa.table({"cell": cells, "hold_cosine_distance": lists})
+    effects = pa.table({"cell": cells, "hold_cosine_distance": lists})
+    return {SHIFTS: shifts, EFFECTS: effects}
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +39,14 @@ def few_parts(monkeypatch):
 @pytest.fixture
 def store(tmp_path):
     """Seven shards in three parts, none of them there."""
-    made = Store(tmp_path / "run", "this run", 7, effects=True)
+    made = Store(tmp_path / "run", "this run", 7, WITH_EFFECTS)
     made.prepare()
     return made
 
 
 def write(store, shards):
     for shard in shards:
-        store.write(shard, *tables_of(shard))
+        store.write(shard, tables_of(shard))
 
 
 def filled(store):
@@ -67,11 +71,11 @@ def forget_what_was_checked():
 
 def test_what_is_written_is_read(store):
     filled(store)
-    for table, content in ((SHIFTS, 0), (EFFECTS, 1)):
+    for table in (SHIFTS, EFFECTS):
         paths = store.files(table)
         assert [path.parent.name for path in paths] == ["parts"] * 3
         read = pa.concat_tables(store.read(path) for path in paths)
-        expected = pa.concat_tables(tables_of(shard)[content] for shard in range(7))
+        expected = pa.concat_tables(tables_of(shard)[table] for shard in range(7))
         assert read.to_pydict() == expected.to_pydict()
         assert sum(store.rows(path) for path in paths) == 35
 
@@ -80,7 +84,7 @@ def test_one_column_can_be_read_without_the_others(store):
     path = filled(store).files(EFFECTS)[0]
     assert store.read(path, ["cell"]).column_names == ["cell"]
     group = store.row_group(path, 1, ["hold_cosine_distance"])
-    assert group.equals(tables_of(1)[1].select(["hold_cosine_distance"]))
+    assert group.equals(tables_of(1)[EFFECTS].select(["hold_cosine_distance"]))
     assert [table.num_rows for table in store.batches(path)] == [5, 5, 5]  # a shard at a time
 
 
@@ -103,19 +107,42 @@ def test_shards_that_are_not_a_part_yet_are_read_too(store):
 
 
 def test_shifts_alone(tmp_path):
-    store = Store(tmp_path / "run", "this run", 1, effects=False)
+    store = Store(tmp_path / "run", "this run", 1, ALONE)
     store.prepare()
-    store.write(0, tables_of(0)[0], None)
+    store.write(0, tables_of(0))
     store.finish_part(0)
     assert list(files(store.folder)) == ["parts/shifts-0000.parquet"]
     assert store.is_finished(0)
 
 
-@pytest.mark.parametrize(("shards", "effects"), [(1, True), (90, True), (91, True), (10**6, False)])
-def test_the_number_of_files_does_not_grow_with_the_run(monkeypatch, tmp_path, shards, effects):
+def test_impostors_are_a_table_beside_and_shifts_come_last(tmp_path, monkeypatch):
+    assert ALL_TABLES == (EFFECTS, IMPOSTORS, SHIFTS)
+    assert stored_tables(effects=False, impostors=True) == (IMPOSTORS, SHIFTS)
+    store = Store(tmp_path / "run", "this run", 2, ALL_TABLES)
+    store.prepare()
+    of_impostors = pa.table({"displacement": [1.0, 2.0]})
+    written, write_file = [], Store.write_file
+    monkeypatch.setattr(
+        Store, "write_file", lambda *args: (written.append(args[1].name), write_file(*args))
+    )
+    for shard in range(2):
+        store.write(shard, tables_of(shard) | {IMPOSTORS: of_impostors})
+    store.finish_part(0)
+    assert written[2::3] == ["shifts-00000000.parquet", "shifts-0000.parquet"]
+    assert store.read(store.files(IMPOSTORS)[0]).equals(of_impostors)
+    (store.folder / "parts" / "impostors-0000.parquet").unlink()
+    assert not store.is_finished(0)
+    assert store.missing(0) == [0]
+
+
+@pytest.mark.parametrize(
+    ("shards", "tables"),
+    [(1, WITH_EFFECTS), (90, WITH_EFFECTS), (91, ALL_TABLES), (10**6, ALONE)],
+)
+def test_the_number_of_files_does_not_grow_with_the_run(monkeypatch, tmp_path, shards, tables):
     monkeypatch.setattr(store_module, "MOST_PARTS", MOST_PARTS)
-    store = Store(tmp_path, "this run", shards, effects)
-    assert len(store.parts) * len(store.tables) <= 180
+    store = Store(tmp_path, "this run", shards, tables)
+    assert len(store.parts) <= 90
     covered = [shard for part in store.parts for shard in store.shards_of(part)]
     assert covered == list(range(shards))
 
@@ -189,7 +216,7 @@ def test_what_another_run_stored_is_not_taken_over(store):
 
 def test_files_of_another_run_are_taken_away_by_their_names(store):
     filled(store)
-    less = Store(store.folder, "another run", 2, effects=False)
+    less = Store(store.folder, "another run", 2, ALONE)
     less.clear_foreign()
     assert set(files(store.folder)) == {"parts/shifts-0000.parquet", "parts/shifts-0001.parquet"}
 
@@ -208,7 +235,7 @@ def test_one_fsync_a_file(store, monkeypatch):
     synced = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), fsync(handle)))
-    store.write(0, *tables_of(0))
+    store.write(0, tables_of(0))
     assert len(synced) == 2
 
 

@@ -35,7 +35,8 @@ ESTIMATE_EPILOG = (
     "        --gene-set hypoxia.txt --out hypoxia\n\n"
     "    ranklock estimate cells.h5ad --model ./checkpoint --vocabulary dictionaries/ \\\n"
     "        --responder FTL --where cell_type=Monocyte --out regulators-of-FTL\n\n"
-    "Then: **ranklock show potency**, or **ranklock test potency --out tested**\n\n" + o.EXIT_CODES
+    "Then: **ranklock show potency**, and **ranklock perturb --gene ... --impostors 12 "
+    "--null-model** of the genes on top: a large effect alone is no finding.\n\n" + o.EXIT_CODES
 )
 
 _QUESTION, _MEASURED = "The question: one of these, or a goal state", "What is measured exactly"
@@ -71,7 +72,7 @@ class QuestionOptions:
 
 @dataclass(frozen=True)
 class MeasuringOptions:
-    """What of the estimates is measured, and how it is tested."""
+    """What of the estimates is measured."""
 
     verify: Annotated[
         int,
@@ -91,7 +92,7 @@ class MeasuringOptions:
     ] = 10
     donor: o.Donor = None
     min_cells: Annotated[
-        int, o.option(o.RESULTS, "Genes in fewer cells are neither ranked nor tested.")
+        int, o.option(o.RESULTS, "Genes in fewer cells are not ranked.")
     ] = 5
 
 

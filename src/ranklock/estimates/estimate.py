@@ -122,8 +122,7 @@ def estimate(
     Returns
     -------
     Estimates
-        ``table`` (every gene), ``findings()``, ``cell()``, ``verified``, ``checks`` (DataFrames),
-        ``run``.
+        ``table`` (every gene), ``cell()``, ``verified``, ``checks`` (DataFrames), ``run``.
 
     Raises
     ------

@@ -243,11 +243,11 @@ def _genes(
         n_cells=("cell", "nunique"), n_replicates=("replicate", "nunique"),
         gene_rank=("gene_rank", "mean"),
     )  # fmt: skip
-    of_gene = table.groupby("gene_id")
+    of_gene = table.groupby(table["gene_id"].astype(str))
     tested, found = of_gene["p"].count(), of_gene["finding"].sum()
     genes = genes.reset_index()
-    genes["tested"] = genes["gene_id"].map(tested).fillna(0).astype(int)
-    genes["found"] = genes["gene_id"].map(found).fillna(0).astype(int)
+    genes["tested"] = genes["gene_id"].astype(str).map(tested).fillna(0).astype(int)
+    genes["found"] = genes["gene_id"].astype(str).map(found).fillna(0).astype(int)
     needed = needed_replicates(rule, int(table["p"].notna().sum()))
     genes["status"] = [
         "tested" if row.tested else

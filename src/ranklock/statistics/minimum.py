@@ -164,7 +164,7 @@ def holm(p: npt.ArrayLike) -> Array:
     return out
 
 
-def rate_in_null(p: npt.ArrayLike, p_of_null: npt.ArrayLike) -> Array:
+def rate_in_null(p: npt.ArrayLike, p_of_null: npt.ArrayLike, *, beyond: int = 0) -> Array:
     """What part of the claims up to each one a model without knowledge makes too, shape (claims,).
 
     Parameters
@@ -173,6 +173,8 @@ def rate_in_null(p: npt.ArrayLike, p_of_null: npt.ArrayLike) -> Array:
         Of the claims; NaN where nothing was tested.
     p_of_null
         Of the same claims in the null model, shape (claims of the null,).
+    beyond
+        Null claims that are counted at every p beside those that are there.
 
     Returns
     -------
@@ -188,7 +190,7 @@ def rate_in_null(p: npt.ArrayLike, p_of_null: npt.ArrayLike) -> Array:
     order = finite[np.argsort(values[finite], kind="stable")]
     ordered = values[order]
     found = np.searchsorted(ordered, ordered, side="right") / len(ordered)
-    of_null = np.searchsorted(null, ordered, side="right") / len(null)
+    of_null = (np.searchsorted(null, ordered, side="right") + beyond) / len(null)
     rates = np.minimum.accumulate((of_null / found)[::-1])[::-1]
     out[order] = np.minimum(rates, 1.0)
     return out
