@@ -24,6 +24,7 @@ from ranklock.run.asked import Asked
 from ranklock.run.fields import CELL, towards
 from ranklock.run.plan import Plan, make_plan, unperturbed_cell
 from ranklock.run.states import GOAL, StateEmbeddings
+from ranklock.run.store import SHIFTS
 from ranklock.run.tabulate import tables_of
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def shifts_of(plan: Plan, tasks: range) -> pd.DataFrame:
     groups = plan.groups_of(tasks)
     inputs = [plan.group(group) for group in groups]
     measured = measure_groups(plan.model, inputs, plan.reading)
-    return tables_of(plan, groups, inputs, measured)[0].to_pandas()
+    return tables_of(plan, groups, inputs, measured)[SHIFTS].to_pandas()
 
 
 def exact_effects(cells: Cells, row: int, model: ranklock.Model, goal: Array) -> Exact:

@@ -90,13 +90,8 @@ def measure(
                 )
             content["artefact"].append(_artefact(run, arm, layer))
         if layer == layers[0]:
-            hold = run.table[run.table["arm"] == "hold"].astype({"gene": str, "responder": str})
-            away = (hold["gene_rank"] - hold["responder_rank"]).groupby(
-                [hold["gene"], hold["responder"]]
-            )
-            near = -away.mean().abs()[away.count() >= 5]
+            near, level = _of_responders(run)
             scores["nearness in rank"] = near.rename_axis(scores.index.names)
-            level = pd.Series(np.nanmean(means.layers["hold"], axis=0), means.var["symbol"])
             scores["mean effect on the responder"] = scores.index.get_level_values(1).map(level)
             baselines += ["nearness in rank", "mean effect on the responder"]
     asked = log_probability_changes(model_path, encoded[:asked_cells], factors, names)
@@ -117,6 +112,19 @@ def impostors_of(cells: ranklock.Cells, most: int = IMPOSTORS) -> int:
     """As many impostors as every cell has genes that it lacks and others show, ``most`` at most."""
     shown = np.unique(np.concatenate(cells.ranked))
     return min(most, *(len(shown) - len(genes) for genes in cells.ranked))
+
+
+def _of_responders(run: ranklock.Run, min_cells: int = 5) -> tuple[pd.Series, pd.Series]:
+    """Nearness in rank of pairs, and mean over all knock-outs of the effect on each responder."""
+    hold = run.table[run.table["arm"] == "hold"].astype({"gene": str, "responder": str})
+    with np.errstate(divide="ignore"):
+        logs = np.log10(hold["cosine_distance"]).replace(-np.inf, np.nan)
+    hold = hold.assign(away=hold["gene_rank"] - hold["responder_rank"], logs=logs)
+    pairs = hold.groupby(["gene", "responder"]).agg(
+        away=("away", "mean"), logs=("logs", "mean"), cells=("away", "size")
+    )
+    pairs = pairs[pairs["cells"] >= min_cells]
+    return -pairs["away"].abs(), (10.0 ** pairs["logs"]).groupby("responder").mean()
 
 
 def _artefact(run: ranklock.Run, arm: str, layer: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ SOURCE = Path(ranklock.__file__).parent
 # DESIGN.md, section 8: data flows one way, and a stage imports only those before it.
 STAGES = [
     "errors", "quantities", "progress", "genes", "cells", "models", "kinds", "arms", "engine",
-    "effects", "folds", "page", "run", "statistics", "significance", "audits", "estimates", "perturbseq",
-    "demo", "cli",
+    "effects", "folds", "page", "run", "statistics", "significance", "audits", "estimates",
+    "perturbseq", "demo", "cli",
 ]  # fmt: skip
 
 

@@ -96,8 +96,9 @@ def test_options_reach_the_run(call):
     assert asked == {
         "genes": ["GENE3", "GENE5"], "do": ["knock-out", "overexpress"], "together": True,
         "arms": ["hold", "mask", "move"], "read": ["cell"], "responders": [], "impostors": 0,
-        "null_model": False, "insert": False, "layer": 0, "precision": "auto", "accuracy": 0.01, "donor": None,
-        "min_cells": 1, "strict": False, "seed": 7, "count_noise": False, "purpose": "",
+        "null_model": False, "insert": False, "layer": 0, "precision": "auto", "accuracy": 0.01,
+        "donor": None, "min_cells": 1, "strict": False, "seed": 7, "count_noise": False,
+        "purpose": "",
     }  # fmt: skip
 
 

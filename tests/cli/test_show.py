@@ -116,8 +116,9 @@ def test_an_interrupt_says_that_what_was_done_is_kept(call, tmp_path, monkeypatc
 
 
 def test_options_of_runs_are_refused_of_other_folders(call, tmp_path):
-    call("perturb", "--cells", "0:3", "--out", tmp_path / "run")
-    CliRunner().invoke(app, ["test", str(tmp_path / "run"), "--out", str(tmp_path / "tested")])
+    call("perturb", "--cells", "0:3", "--impostors", 2, "--out", tmp_path / "run")
+    tested = ["test", str(tmp_path / "run"), "--out", str(tmp_path / "tested")]
+    assert CliRunner().invoke(app, tested).exit_code == 0
     result = call("show", tmp_path / "tested", "--gene", first_gene(), code=2)
     assert "is no run" in result.stderr
     assert call("show", tmp_path / "tested").stdout

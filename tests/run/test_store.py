@@ -118,15 +118,14 @@ def test_shifts_alone(tmp_path):
 def test_impostors_are_a_table_beside_and_shifts_come_last(tmp_path, monkeypatch):
     assert ALL_TABLES == (EFFECTS, IMPOSTORS, SHIFTS)
     assert stored_tables(effects=False, impostors=True) == (IMPOSTORS, SHIFTS)
-    store = Store(tmp_path / "run", "this run", 2, ALL_TABLES)
+    store = Store(tmp_path / "run", "this run", 1, ALL_TABLES)
     store.prepare()
     of_impostors = pa.table({"displacement": [1.0, 2.0]})
     written, write_file = [], Store.write_file
     monkeypatch.setattr(
         Store, "write_file", lambda *args: (written.append(args[1].name), write_file(*args))
     )
-    for shard in range(2):
-        store.write(shard, tables_of(shard) | {IMPOSTORS: of_impostors})
+    store.write(0, tables_of(0) | {IMPOSTORS: of_impostors})
     store.finish_part(0)
     assert written[2::3] == ["shifts-00000000.parquet", "shifts-0000.parquet"]
     assert store.read(store.files(IMPOSTORS)[0]).equals(of_impostors)

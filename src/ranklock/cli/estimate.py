@@ -91,9 +91,7 @@ class MeasuringOptions:
         int, o.option(_MEASURED, "Cells with bad estimates that are measured whole, at most.")
     ] = 10
     donor: o.Donor = None
-    min_cells: Annotated[
-        int, o.option(o.RESULTS, "Genes in fewer cells are not ranked.")
-    ] = 5
+    min_cells: Annotated[int, o.option(o.RESULTS, "Genes in fewer cells are not ranked.")] = 5
 
 
 @grouped

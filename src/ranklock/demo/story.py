@@ -20,28 +20,34 @@ from ranklock.run.perturb import perturb
 from ranklock.run.run import FIGURES, Run
 from ranklock.run.states import States
 from ranklock.run.work import work_folder
+from ranklock.significance.responders import Responders, responders
 
 GENE = "SPI1"
 PRECISION = "float32"  # the same numbers on every machine
 CELL_TYPE, GOAL = "CD14+ Monocyte", "Dendritic"
-RUN, AUDIT, EFFECTS = "run", "audit", "effects.h5ad"
+RUN, TESTED, AUDIT, EFFECTS = "run", "tested", "audit", "effects.h5ad"
+IMPOSTORS = 8
 STEP = 2.0  # called a step when genes below the rank move this many times as far as those above it
 _TOP = 10
+_NAMED = 4  # findings
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The demo's knock-out and audit, in their folder."""
+    """The demo's knock-out, its tests and audit, in their folder."""
 
     folder: Path
     run: Run
+    responders: Responders
     audit: Audit
 
     def text(self) -> list[str]:
         """What was found, and where it is."""
         return [
             *tell(self.run),
+            tell_findings(self.responders),
             f"Figure:  {self.folder / RUN / FIGURES[0]}",
+            f"Findings: {self.folder / TESTED} (each responder beside impostors)",
             f"Results: {self.folder / EFFECTS} (AnnData; the whole run is {self.folder / RUN})",
             f"Report:  {self.folder / AUDIT / self.audit.report.name} (the five questions, "
             "answered on these cells)",
@@ -66,7 +72,9 @@ def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = Tr
         When the folder holds something else, or cannot be written.
     """
     identity = {"cells": file_digest(cells_file()), "vocabulary": file_digest(vocabulary_file())}
-    with work_folder(folder, "demo", identity, (RUN, AUDIT, EFFECTS), overwrite=overwrite) as work:
+    with work_folder(
+        folder, "demo", identity, (RUN, TESTED, AUDIT, EFFECTS), overwrite=overwrite
+    ) as work:
         work.write_manifest({"complete": False})
         model = load_model(model_folder())
         monocytes = read_cells(
@@ -76,12 +84,16 @@ def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = Tr
             monocytes,
             model,
             [GENE],
+            impostors=IMPOSTORS,
+            null_model=True,
             precision=PRECISION,
             out=work.folder / RUN,
             overwrite=overwrite,
             progress=progress,
         )
         write_whole(work.folder / EFFECTS, run.effects().write_h5ad)
+        tested = responders(run, progress=False)
+        tested.save(work.folder / TESTED, overwrite=True)
         audited = audit(
             read_cells(cells_file(), vocabulary_file()),
             model,
@@ -92,7 +104,7 @@ def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = Tr
             progress=progress,
         )
         work.write_manifest({"complete": True})
-    return Demo(Path(folder), run, audited)
+    return Demo(Path(folder), run, tested, audited)
 
 
 def tell(run: Run) -> list[str]:
@@ -119,6 +131,26 @@ def tell(run: Run) -> list[str]:
         f"Cell shift against the gene's rank (Spearman): {correlation[whole]:+.2f} under {whole}, "
         f"{correlation[edit]:+.2f} under {edit}.",
     ]
+
+
+def tell_findings(tested: Responders) -> str:
+    """Which responders remain beside impostors, and what a model without knowledge shows."""
+    arm = tested.first_arm
+    findings = tested.findings(arm)
+    counts = tested.summary.set_index("arm").loc[arm]
+    named = ", ".join(
+        f"{row.responder} ×{row.fold:.1f} in {row.n_cells} cells"
+        for row in findings.sort_values("q", kind="stable").head(_NAMED).itertuples(index=False)
+    )
+    null = counts["null_found"]
+    return (
+        f"Beside {IMPOSTORS} impostors, genes that a cell lacks put in its place: {len(findings)} of "
+        f"{counts['tested']} responders move more than ×{tested.manifest['asked']['minimum']:g} as "
+        f"far under {arm}"
+        + (f" (the surest: {named})" if named else "")
+        + "; in the same model with "
+        f"its weights permuted {0 if pd.isna(null) else int(null)} do."
+    )
 
 
 def _step(rows: pd.DataFrame) -> str:
