@@ -27,7 +27,7 @@ def vocabulary():
 
 
 def audit(cells, model, out, **options):
-    options = {"budget": 200, "progress": False, **options}
+    options = {"budget": 240, "progress": False, **options}
     return ranklock.audit(cells, model, out, **options)
 
 

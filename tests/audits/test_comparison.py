@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from ranklock.audits.comparison import ArmCompared, has_step, recommend
+from ranklock.audits.comparison import ArmCompared, advise, has_proximity, has_step, recommend
 from ranklock.audits.step import ArmStep, size_of
 from ranklock.statistics.intervals import NOTHING, Estimate
 
@@ -11,10 +11,13 @@ def estimate(value, half=0.01):
     return Estimate(value, value - half, value + half, 100, "cells")
 
 
-def arm(step, share=NOTHING, agreement=0.95, rho=0.0, explained=0.0):
+def arm(step, share=NOTHING, agreement=0.95, rho=0.0, explained=0.0, near=0.1):
+    """An arm of whose strongest responders ``near`` stand near the gene; one in ten is chance."""
+    near = NOTHING if near is None else estimate(near)
     return ArmCompared(
-        step, share, NOTHING, estimate(agreement), estimate(9.0), estimate(rho), estimate(explained)
-    )
+        step, share, NOTHING, estimate(agreement), estimate(9.0), estimate(rho),
+        estimate(explained), near, 0.1,
+    )  # fmt: skip
 
 
 STEP = ArmStep(estimate(0.9), estimate(2.0), estimate(1.0), estimate(0.8), 0.8, 0.05, "large")
@@ -71,6 +74,58 @@ def test_the_rule(arms, outcome, says):
     assert found == outcome
     assert says in text
     assert "nan" not in text
+
+
+@pytest.mark.parametrize(
+    ("near", "stays"),
+    [(0.98, True), (0.1, False), (0.18, False), (0.2, None), (0.22, True), (None, None)],
+)
+def test_proximity_stays_where_the_interval_is_beyond_twice_chance(near, stays):
+    assert has_proximity(arm(False, near=near)) is stays
+
+
+@pytest.mark.parametrize("beside", [{}, {"mask": CLEAN}, {"mask": arm(False, agreement=0.5)}])
+@pytest.mark.parametrize(
+    ("near", "outcome", "says"),
+    [
+        (
+            0.98,
+            "proximity stays",
+            "98% (95% interval 97% to 99%) stand within 10 ranks of the gene",
+        ),
+        (0.2, "step removed", "Proximity is not certain"),
+        (None, "step removed", "was not measured"),
+    ],
+)
+def test_no_arm_is_called_a_cure_where_proximity_may_stay(beside, near, outcome, says):
+    arms = {"delete": BIASED, "hold": arm(False, near=near), **beside}
+    found, text = recommend(arms)
+    assert found == outcome
+    assert says in text
+    assert "Raw effects under hold are no findings" in text
+    assert "ranklock perturb --impostors 12" in text
+    advice = advise(arms, found, text)
+    assert advice.startswith("With this checkpoint, on these cells: knock genes out with hold in ")
+    assert "only beyond impostors" in advice
+    assert "cure" not in (text + advice).replace("cured", "cure")
+
+
+@pytest.mark.parametrize(
+    ("arms", "says"),
+    [
+        ({"hold": CLEAN}, "Nothing is recommended"),
+        ({"delete": arm(False, estimate(0.0)), "hold": CLEAN}, "delete may be used"),
+        ({"delete": BIASED, "hold": arm(True)}, "without impostors"),
+        ({"delete": BIASED, "hold": CLEAN, "mask": arm(False, agreement=0.5)},
+         "report mask beside it"),
+    ],
+)  # fmt: skip
+def test_there_is_one_sentence_of_advice_whatever_was_found(arms, says):
+    outcome, text = recommend(arms)
+    advice = advise(arms, outcome, text)
+    assert says in advice
+    assert advice.endswith(".")
+    assert "nan" not in advice
 
 
 @pytest.mark.parametrize(

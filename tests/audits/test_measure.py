@@ -47,6 +47,10 @@ def test_every_number_is_that_of_the_cells_own_effects(run, measured):
             assert delete["agreement"] == pytest.approx(rho)
             tops = [set(np.argsort(-x[others])[:10]) for x in effects.values()]
             assert delete["shared_top"] == len(tops[0] & tops[1])
+            near = np.abs(block.responder_ranks - rank)[others] <= 10
+            strongest = np.argsort(-effects["delete"][others], kind="stable")[:10]
+            assert delete["near"] == pytest.approx(near[strongest].mean())
+            assert delete["near_by_chance"] == pytest.approx(near.mean())
     assert rows["hold"]["agreement"].isna().all()
 
 

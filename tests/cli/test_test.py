@@ -50,8 +50,11 @@ def test_all_that_a_run_allows_goes_into_one_folder(folder, tmp_path):
     out = tmp_path / "out"
     result = call("test", folder / "all", "--min-cells", 3, "--out", out)
     assert result.exit_code == 0, result.output
-    for text in ("(8 cells, 4 donor as replicates, 4 impostors, moderated t tests, FDR 5 %)",
-                 "hold, towards goal", "the null model has"):
+    for text in (
+        "(8 cells, 4 donor as replicates, 4 impostors, moderated t tests, FDR 5 %)",
+        "hold, towards goal",
+        "the null model has",
+    ):
         assert text in result.stdout
     assert ranklock.read_responders(out).arms == ("hold",)
     tested = ranklock.read_shifts(out)

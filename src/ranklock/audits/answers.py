@@ -9,6 +9,7 @@ from ranklock.audits.comparison import ComparisonAnswer, answer_comparison
 from ranklock.audits.genes import GenesAnswer, answer_genes
 from ranklock.audits.links import LinksAnswer, answer_links
 from ranklock.audits.measure import Measurements
+from ranklock.audits.position_table import PositionTable
 from ranklock.audits.rankings import RankingsAnswer, answer_rankings
 from ranklock.audits.step import StepAnswer, answer_step
 from ranklock.audits.verdicts import on_arms, on_genes, on_links, on_rankings, on_step
@@ -32,6 +33,7 @@ class Answers:
     rankings: RankingsAnswer | None
     arms: ComparisonAnswer
     links: LinksAnswer | None
+    position_table: PositionTable | None
     verdicts: tuple[Verdict, ...]
 
 
@@ -42,6 +44,7 @@ def answer(
     network: str = "",
     symbols: Mapping[int, str] | None = None,
     seed: int = 0,
+    position_table: PositionTable | None = None,
 ) -> Answers:
     """Answer the five questions; without a network there are no targets and no symbols.
 
@@ -51,6 +54,8 @@ def answer(
         Token of a regulator → tokens of its targets, token → symbol.
     seed
         Of the rank-matched draws.
+    position_table
+        What the checkpoint's position table says of the step, where there is a checkpoint.
     """
     step = answer_step(measured)
     genes = answer_genes(measured)
@@ -58,11 +63,11 @@ def answer(
     arms = answer_comparison(measured, step, rankings)
     links = None if not targets else answer_links(measured, targets, network, symbols or {}, seed)
     sayings = {
-        "step": on_step(step, arms),
+        "step": on_step(step, arms, position_table),
         "genes": on_genes(genes),
         "rankings": on_rankings(rankings),
         "arms": on_arms(arms, step),
         "links": on_links(links, given=bool(targets)),
     }
     verdicts = tuple(Verdict(name, asks, *sayings[name]) for name, asks in QUESTIONS.items())
-    return Answers(step, genes, rankings, arms, links, verdicts)
+    return Answers(step, genes, rankings, arms, links, position_table, verdicts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -17,9 +17,11 @@ from ranklock.audits.experiment import Experiment
 from ranklock.audits.figure_files import check_formats, write_figures
 from ranklock.audits.figures import figures_of
 from ranklock.audits.folder import CONTENT, FIGURES, KIND, REPORT, TABLES, Audit, read_audit
-from ranklock.audits.measure import check_kinds, measure
+from ranklock.audits.measure import Measurements, check_kinds, measure
+from ranklock.audits.position_table import PositionTable, answer_position_table
 from ranklock.audits.report import report_of
 from ranklock.audits.sample import Sample
+from ranklock.audits.smoothing import answer_smoothing
 from ranklock.audits.tables import tables_of
 from ranklock.audits.uncertainty import describe_sample
 from ranklock.cells import Cells
@@ -39,7 +41,8 @@ _CHOSEN = {
     AUDIT: "drawn over the ranks, with a network's regulators among them if there was one",
     ESTIMATE: "chosen by their estimates",
 }
-_OWN = {INNER, FIGURES, CONTENT, REPORT, TABLES}
+SMOOTHED = "smoothed"  # folder of the runs with smoothed position tables
+_OWN = {INNER, SMOOTHED, FIGURES, CONTENT, REPORT, TABLES}
 
 
 def audit(
@@ -179,7 +182,8 @@ def _audit_cells(experiment: Experiment, options: _Options, budget: Budget) -> A
                 work.write_manifest({"sample": asdict(experiment.sample(budget))})
         sample = Sample(**(work.manifest or {})["sample"])
         run = experiment.run(sample)
-        if not run.complete:
+        smoothed = experiment.smoothed_runs(sample, work.folder / SMOOTHED)
+        if not all(each.complete for each in (run, *smoothed.values())):
             raise InputError(
                 f"Another process is at work on {work.folder}; the audit is written by the command "
                 "that ends last: run this one again then."
@@ -189,10 +193,20 @@ def _audit_cells(experiment: Experiment, options: _Options, budget: Budget) -> A
             "cells_given": len(experiment.rows),
             "budget": budget.text,
             "seed": options.seed,
-            "forwards": run.manifest.planned.forwards,
+            "forwards": sum(each.manifest.planned.forwards for each in (run, *smoothed.values())),
         }
         drawn = dict(zip((cells.names[row] for row in sample.cells), sample.by_rank, strict=True))
-        _answer(work, run, options, experiment.targets, described, drawn)
+
+        def position_table(measured: Measurements) -> PositionTable | None:
+            models = {0: experiment.model} | experiment.smooth_models
+            smoothing = answer_smoothing(
+                measured, smoothed, models, cells, sample.cells, options.seed
+            ) if smoothed else None  # fmt: skip
+            return answer_position_table(
+                measured, run, experiment.model, smoothing, special_frame=cells.special_frame
+            )
+
+        _answer(work, run, options, experiment.targets, described, drawn, position_table)
     return read_audit(options.folder)
 
 
@@ -233,16 +247,21 @@ def _answer(
     targets: Mapping[int, set[int]],
     sample: Mapping[str, Any],
     drawn: Mapping[str, Sequence[int]] | None = None,
+    position_table: Callable[[Measurements], PositionTable | None] | None = None,
 ) -> None:
-    """Measure, answer and write, each file whole or not at all; by one process at a time."""
+    """Measure, answer and write, each file whole or not at all; by one process at a time.
+
+    ``position_table`` describes the checkpoint's position table, where there is a checkpoint.
+    """
     network = "" if options.network is None else options.network.name
     symbols = run.genes["symbol"].astype(str).to_dict()
     folder, locks = work.folder, work.locks
     with work.setup_lock():
         measured = measure(run, drawn=drawn, sources=sorted(targets), progress=options.progress)
         answers = answer(
-            measured, targets=targets, network=network, symbols=symbols, seed=options.seed
-        )
+            measured, targets=targets, network=network, symbols=symbols, seed=options.seed,
+            position_table=None if position_table is None else position_table(measured),
+        )  # fmt: skip
         cells = measured.tasks["cell"].nunique()
         described = {"cells": cells, **sample, "network": network or None}
         (folder / TABLES).mkdir(exist_ok=True)

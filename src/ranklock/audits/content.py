@@ -14,7 +14,7 @@ from ranklock.audits.answers import QUESTIONS, Answers
 from ranklock.page.render import finite
 
 FORMAT = "ranklock-audit"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def content_of(
@@ -34,7 +34,7 @@ def content_of(
                 for verdict in answers.verdicts
             ],
             "sample": sample,
-            **{name: _record(getattr(answers, name)) for name in QUESTIONS},
+            **{name: _record(getattr(answers, name)) for name in (*QUESTIONS, "position_table")},
             "manifest": manifest,
         }
     )  # fmt: skip

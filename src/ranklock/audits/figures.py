@@ -21,6 +21,7 @@ from ranklock.audits.panels import (
     panels,
     points,
 )
+from ranklock.audits.position_table_page import variogram_figure
 from ranklock.audits.rankings import places
 from ranklock.audits.step import MEASURED, StepAnswer
 from ranklock.page import Figure, plain
@@ -44,6 +45,8 @@ def figures_of(measured: Measurements, answers: Answers) -> dict[str, Figure]:
         figures += [_against_rank(measured), _places(measured)]
     if answers.links is not None:
         figures.append(_links(answers.links))
+    if answers.position_table is not None:
+        figures.append(variogram_figure(answers.position_table))
     return {figure.id: figure for figure in figures if figure is not None}
 
 

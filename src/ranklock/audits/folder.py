@@ -127,9 +127,14 @@ def read_audit(folder: str | Path) -> Audit:
 
 
 def describe_audit(audit: Audit, out: Path) -> list[str]:
-    """The verdict, a line a question, and where the report is."""
+    """What to do, the verdict, a line a question, and where the report is."""
     lines = [
         f"{number}. {entry['asks']}\n   {entry['answer']}"
         for number, entry in enumerate(audit.content["verdict"], start=1)
     ]
-    return [*lines, f"Report:  {out / REPORT}", f"Numbers: {out / CONTENT}"]
+    return [
+        audit.content["arms"]["advice"],
+        *lines,
+        f"Report:  {out / REPORT}",
+        f"Numbers: {out / CONTENT}",
+    ]

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from ranklock.arms import placebo_arm
 from ranklock.audits.measure import Measurements
 from ranklock.statistics.significance import FALSE_DISCOVERIES, false_discovery_rates, moderated_t
 from ranklock.statistics.smooth import rank_smooth
@@ -20,8 +22,23 @@ _MEANS = ("step", "superiority", "cosine_distance")
 
 
 @dataclass(frozen=True)
+class Placebo:
+    """The same test under the rank shift alone, where the knocked-out gene stays and cannot matter.
+
+    ``significant`` genes of the ``tested`` depart under ``arm`` from what their rank predicts: by
+    the genes below them and the positions that those take, and not by what they are.
+    """
+
+    arm: str
+    tested: int
+    significant: int
+
+
+@dataclass(frozen=True)
 class GenesAnswer:
     """Answer to question 2.
+
+    ``placebo`` is None where the rank shift alone was not run.
 
     A record of ``larger`` and ``smaller`` is a gene that departs from what its rank predicts, with
     the columns ``_DEPARTURE`` of ``table``. ``table`` has a row a knocked-out gene: ``gene``,
@@ -33,10 +50,38 @@ class GenesAnswer:
     variance: dict[str, VarianceShares]  # of each thing measured
     tested: int  # genes in FEWEST_CELLS or more
     significant: int  # at FALSE_DISCOVERIES
+    placebo: Placebo | None
     larger: list[dict[str, Any]]
     smaller: list[dict[str, Any]]
     table: pd.DataFrame
     means: pd.DataFrame  # over cells, one row a knocked-out gene and arm
+
+    @property
+    def beyond_placebo(self) -> bool:
+        """Whether more genes depart than under the placebo, by more than chance.
+
+        Where each that departs is as likely to do so under either arm, an exact binomial test finds
+        so many here in one of twenty cases at most. Without a placebo it is whether any depart.
+        """
+        if self.placebo is None or not self.significant:
+            return self.significant > 0
+        both = self.significant + self.placebo.significant
+        test = stats.binomtest(self.significant, both, 0.5, alternative="greater")
+        return bool(test.pvalue <= FALSE_DISCOVERIES)
+
+    @property
+    def shares(self) -> VarianceShares:
+        """Of what genes were tested on."""
+        return self.variance[self.measured]
+
+    @property
+    def placebo_shares(self) -> VarianceShares | None:
+        """Of the step under the placebo; None without it."""
+        return None if self.placebo is None else self.variance.get(_step_under(self.placebo.arm))
+
+
+def _step_under(arm: str) -> str:
+    return f"step under {arm}"
 
 
 def answer_genes(measured: Measurements) -> GenesAnswer | None:
@@ -44,7 +89,10 @@ def answer_genes(measured: Measurements) -> GenesAnswer | None:
     if "step" not in measured.table:
         return None
     arm = measured.whole or measured.arms[0]
-    series = {f"step under {arm}": (arm, "step")}
+    placebo = placebo_arm(measured.arms)
+    series = {_step_under(arm): (arm, "step")}
+    if placebo is not None and placebo != arm:
+        series[_step_under(placebo)] = (placebo, "step")
     if measured.whole and "share_of_shift" in measured.table:
         series[f"artefact share of {arm}"] = (arm, "share_of_shift")
     if measured.edit and measured.edit != arm:
@@ -63,11 +111,17 @@ def answer_genes(measured: Measurements) -> GenesAnswer | None:
         shares,
         len(tested),
         int((tested["q"] <= FALSE_DISCOVERIES).sum()),
+        None if placebo in (None, arm) else _placebo(measured, placebo),
         larger.nlargest(_SHOWN, "departure")[_DEPARTURE].to_dict("records"),
         smaller.nsmallest(_SHOWN, "departure")[_DEPARTURE].to_dict("records"),
         table,
         gene_means(measured),
     )
+
+
+def _placebo(measured: Measurements, arm: str) -> Placebo:
+    q = _by_gene(measured, arm)["q"]
+    return Placebo(arm, int(q.notna().sum()), int((q <= FALSE_DISCOVERIES).sum()))
 
 
 def gene_means(measured: Measurements) -> pd.DataFrame:

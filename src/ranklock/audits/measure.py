@@ -23,6 +23,7 @@ Ranks = npt.NDArray[np.int32]
 
 BINS = 48
 _TOP = 10
+NEAR = 10  # ranks from the perturbed gene, within which a responder stands near it
 _SMALLEST = 1e-18  # cosine distance that stands for none
 _KEY = ["cell", "gene_id", "arm"]
 # Columns of shifts that say nothing of knock-outs of single genes.
@@ -59,7 +60,10 @@ class Measurements:
         before the rank), ``superiority``, ``jump`` and ``change_point`` (see
         :func:`ranklock.statistics.change_point.contrast`), ``agreement`` and ``shared_top``
         (Spearman's correlation with the effects of the edit alone, and how many of the ten largest
-        are the same), and ``share_of_shift`` (the genes' pooled artefact share, of the whole arm).
+        are the same), ``near`` and ``near_by_chance`` (share of the ten that respond most that
+        stand within ``NEAR`` ranks of the gene, and share of all responders that do, which is what
+        ten drawn at random give; NaN with fewer than 20), and ``share_of_shift`` (the genes'
+        pooled artefact share, of the whole arm).
     heat
         Arm → mean log10 cosine distance by perturbed rank (rows) and responder rank (columns),
         both cut into ``BINS`` that are named by their middles; NaN where there is no pair.
@@ -239,6 +243,11 @@ def _of_block(
         arm: [row[others] for row, others in zip(values, responding, strict=True)]
         for arm, values in logs.items()
     }
+    near = [
+        np.abs(block.responder_ranks[others] - rank) <= NEAR
+        for others, rank in zip(responding, block.gene_ranks, strict=True)
+    ]
+    chance = [mask.mean() if len(mask) >= 2 * _TOP else np.nan for mask in near]
     parts = []
     for arm, rows in effects.items():
         sides = contrast(logs[arm], before)
@@ -256,6 +265,8 @@ def _of_block(
             "step": [_step(row, int(k)) for row, k in zip(rows, before, strict=True)],
             "agreement": [spearman(*pair) for pair in pairs] or np.nan,
             "shared_top": [_shared_top(*pair) for pair in pairs] or np.nan,
+            "near": [_near(*pair) for pair in zip(rows, near, strict=True)],
+            "near_by_chance": chance,
         }
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
@@ -266,6 +277,12 @@ def _shared_top(first: Array, second: Array) -> float:
     # Of equal ones the first.
     one, two = (np.argsort(-values, kind="stable")[:_TOP] for values in (first, second))
     return float(np.isin(one, two).sum()) if len(first) >= 2 * _TOP else np.nan
+
+
+def _near(effects: Array, near: npt.NDArray[np.bool_]) -> float:
+    """Share of the ten largest that stand near; NaN with too few for that to say anything."""
+    top = np.argsort(-effects, kind="stable")[:_TOP]
+    return float(near[top].mean()) if len(effects) >= 2 * _TOP else np.nan
 
 
 def _step(logs: Array, before: int) -> float:

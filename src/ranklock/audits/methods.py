@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ranklock.arms import KNOCK_OUT_ARMS
 from ranklock.audits.comparison import RULE
+from ranklock.audits.measure import NEAR
 from ranklock.page import Formula, Paragraph, Table
 
 Blocks = tuple[Paragraph | Formula | Table, ...]
@@ -29,8 +30,7 @@ def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
         ),
         Paragraph(
             "Effect: cosine distance between a gene's embedding before and after, computed from "
-            "the displacement δ in float64. Effects under the measured noise floor count as the "
-            "floor."
+            "the displacement δ in float64."
         ),
         Formula("1 − cos(x, x + δ) = (‖δ⊥‖² / ‖x + δ‖²) / (1 + cos)"),
         Paragraph(
@@ -42,11 +42,11 @@ def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
         Formula("φ_shift = ½[(s − b) + (d − h)]      share = Σ⟨φ_shift, D⟩ / Σ‖D‖²"),
         Paragraph(
             "Step: difference of the medians of log10 effect after and before the perturbed rank. "
-            "Superiority: the probability that a gene after the rank moves further than one before "
-            "it, ties counting half; 0.56, 0.64 and 0.71 bound small, medium and large (Vargha and "
+            "Probability of superiority: the share of pairs of a gene after the rank and one "
+            "before it in which the one after moves further, ties counting half. It is no p-value: "
+            "½ is no difference, and 0.56, 0.64 and 0.71 bound small, medium and large (Vargha and "
             "Delaney, 2000)."
         ),
-        Formula("A = P(effect after > effect before) + ½ P(equal)"),
         Paragraph(
             "Jump: at any place along the ranks, the straight line through the nearest 8% of genes "
             "after it less the line through those before it, on log10 effects (local linear "
@@ -73,16 +73,35 @@ def methods(arms: tuple[str, ...], *, drawn: bool) -> Blocks:
             "chance, has the first claim; gene and cell are "
             "crossed random effects of the rest, by the method of moments (Gao and Owen, 2017), "
             "with jackknife intervals on the arcsine scale. Departures of genes are tested over "
-            "cells by moderated t (Smyth, 2004); q-values are Benjamini and Hochberg's."
+            "cells by moderated t (Smyth, 2004); q-values are Benjamini and Hochberg's. "
+            "The same test is made under shift, where the gene stays and cannot matter: what it "
+            "finds there, it finds of positions and neighbours. Departures are evidence of genes "
+            "only where there are more of them than that by an exact binomial test."
         ),
         Paragraph(
             "Known links: responders are ordered by the mean place of their effect over cells. The "
-            "null draws as many genes from every stretch of neighbouring ranks (5 to 25 genes) as "
-            "the targets have there, 1,000 times. Under other knock-outs: the AUROC of the same "
-            "targets when other regulators at like ranks are knocked out, which genes that move "
-            "under anything raise. Co-expression is |Spearman| over the audited cells between "
-            "relative expression ranks, absent genes last; rank distance is the mean distance in "
-            "rank, nearest first. Neither uses the model."
+            "null permutes the genes within every stretch of neighbouring ranks (5 to 25 genes), "
+            "1,000 times, and each permutation is applied to the targets of all regulators at "
+            "once, so that targets which regulators share stay shared. Under other knock-outs: the "
+            "AUROC of the same targets when other regulators at like ranks are knocked out, which "
+            "genes that move under anything raise. Co-expression is |Spearman| over the audited "
+            "cells between relative expression ranks, absent genes last; rank distance is the mean "
+            "distance in rank, nearest first. Neither uses the model."
+        ),
+        Paragraph(
+            "Proximity: of the ten genes that respond most to a knock-out, the share that stands "
+            f"within {NEAR} ranks of the gene, beside the share of all its responders that do, "
+            "which ten drawn at random would give."
+        ),
+        Paragraph(
+            "Position table: the semivariance γ(h) of position embeddings h apart (Matheron, "
+            "1963), positions weighted by the cells that use them. Its nugget, 2γ(1) − γ(2) cut at "
+            "0 and γ(1), is what two neighbouring embeddings would differ by at distance zero: "
+            "noise that each has of its own. The step is predicted without a forward as the cosine "
+            "distance of LN(W_i + P_p) and LN(W_i + P_(p−1)), the embedding layer's output of gene "
+            "i at its position and at the one before. Smoothed tables are moving means; all else "
+            "of the checkpoint stays, and the same knock-outs are run again. Masked genes are 15% "
+            "of a cell's, the same under every table."
         ),
         Paragraph(f"The rule of the recommendation. {RULE}"),
     )

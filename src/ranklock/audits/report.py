@@ -14,6 +14,7 @@ from ranklock.audits.genes import gene_means
 from ranklock.audits.measure import Measurements
 from ranklock.audits.methods import citation, methods
 from ranklock.audits.panels import numbers
+from ranklock.audits.position_table_page import position_table_sentence
 from ranklock.page import BigTable, Column, Figure, Json, Page, Paragraph, Section, render
 from ranklock.run.manifest import Manifest
 
@@ -21,7 +22,7 @@ _TITLES = {
     "step": "The step",
     "genes": "Genes",
     "rankings": "Rankings of knock-outs",
-    "arms": "The cure",
+    "arms": "What each arm leaves",
     "links": "Known links",
 }
 _MOST_ROWS = 5000  # of the table of knock-outs; the parquet has all
@@ -47,6 +48,13 @@ def report_of(
         )
         for number, verdict in enumerate(answers.verdicts, start=1)
     ]
+    of_table = position_table_sentence(answers.position_table)
+    sections.append(
+        Section(
+            "position-table", "The position table", of_table, blocks["position-table"],
+            answered=answers.position_table is not None,
+        )
+    )  # fmt: skip
     table = _knockouts(measured, answers)
     uncertain = [Paragraph(text) for text in sample["uncertain"]]
     nothing = "" if uncertain else "Nothing: every gene of every cell was knocked out."
@@ -68,6 +76,7 @@ def report_of(
         _lead(manifest),
         sections,
         [f"Made by Ranklock {version('ranklock')}. Nothing on this page is fetched from anywhere."],
+        advice=answers.arms.advice,
     )
     return render(page)
 

@@ -17,7 +17,8 @@ def tables_of(measured: Measurements, answers: Answers) -> dict[str, pd.DataFram
     ``knockouts`` (one row a knock-out in a cell and arm), and as far as the questions were
     answered ``genes`` (one row a knocked-out gene), ``gene_means`` (gene × arm), ``regions`` (arm
     × tenth of the ranks), ``heat`` (arm × perturbed rank × responder rank), ``links`` (regulator ×
-    score).
+    score); of an audit of cells also ``position_table`` (lag × semivariance) and ``smoothing``
+    (position table × artefact share and its cost).
     """
     tables = {"knockouts": measured.table}
     if answers.genes is not None:
@@ -40,6 +41,24 @@ def tables_of(measured: Measurements, answers: Answers) -> dict[str, pd.DataFram
         tables["heat"] = heat.rename("mean_log10_cosine_distance").reset_index()
     if answers.links is not None:
         tables["links"] = answers.links.table
+    if answers.position_table is not None:
+        lags = answers.position_table.semivariance
+        tables["position_table"] = pd.DataFrame(
+            {"lag": [int(lag) for lag in lags], "semivariance": list(lags.values())}
+        )
+        if answers.position_table.smoothing is not None:
+            tables["smoothing"] = pd.DataFrame(
+                [
+                    {
+                        "window": of.window,
+                        **_columns("artefact_share", of.artefact_share),
+                        **_columns("loss", of.loss), **_columns("loss_rise", of.loss_rise),
+                        **_columns("accuracy", of.accuracy),
+                        **_columns("accuracy_change", of.accuracy_change),
+                    }
+                    for of in answers.position_table.smoothing.tables
+                ]
+            )  # fmt: skip
     return tables
 
 

@@ -62,7 +62,7 @@ def describe_sample(
         f"{rare:.0%} of the {len(genes):,} genes were knocked out of fewer than three cells, too "
         "few to be tested each.":
             rare > 0,
-        "The probability that a gene after the rank moves further is known to "
+        "The probability of superiority (of a gene after the rank over one before it) is known to "
         f"±{width:.2f} or better, arm by arm.":
             np.isfinite(width),
         f"{near_an_end} knock-outs stand within five genes of an end of their cell, where no step "

