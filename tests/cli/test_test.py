@@ -60,8 +60,8 @@ def test_all_that_a_run_allows_goes_into_one_folder(folder, tmp_path):
     tested = ranklock.read_shifts(out)
     assert set(tested.table["quantity"]) == {"cell shift", "mean gene shift", "towards goal"}
     assert {path.name for path in out.iterdir()} >= {
-        "responders.parquet", "responders.h5ad", "responders.png", "shifts_directions.parquet", "shifts.parquet",
-        "shifts.svg", "manifest.json",
+        "responders.parquet", "responders.h5ad", "responders.png", "shifts_directions.parquet",
+        "shifts.parquet", "shifts.svg", "manifest.json",
     }  # fmt: skip
     shown = call("show", out)
     assert shown.exit_code == 0, shown.output

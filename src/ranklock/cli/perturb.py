@@ -100,6 +100,7 @@ def perturb(
             raise OptionError("Name a folder for the results (--out), or ask for --dry-run.")
         from ranklock.run.asked import Asked
         from ranklock.run.perturb import perturb_null_model, plan_perturbations
+        from ranklock.significance.design import describe_design
 
         asked = Asked(
             do=o.listed(experiment.do),
@@ -133,7 +134,8 @@ def perturb(
             chosen, loaded, asked, states=towards, out=out, progress=True
         )
         if dry_run:
-            typer.echo("\n".join(plan.describe(rate=plan.measure_rate(), folder=out)))
+            lines = plan.describe(rate=plan.measure_rate(), folder=out)
+            typer.echo("\n".join([*lines, *describe_design(plan)]))
             plan.check_fits(out)
             return
         from ranklock.run.execute import execute
@@ -141,6 +143,8 @@ def perturb(
 
         if out is None:
             raise OptionError("Name a folder for the results (--out).")
+        for line in describe_design(plan):
+            typer.echo(line, err=True)
         run = execute(
             plan, out, states_asked=states_asked, overwrite=overwrite, batch_size=batch_size
         )

@@ -142,14 +142,13 @@ def tell_findings(tested: Responders) -> str:
         f"{row.responder} ×{row.fold:.1f} in {row.n_cells} cells"
         for row in findings.sort_values("q", kind="stable").head(_NAMED).itertuples(index=False)
     )
-    null = counts["null_found"]
+    null = 0 if pd.isna(counts["null_found"]) else int(counts["null_found"])
     return (
-        f"Beside {IMPOSTORS} impostors, genes that a cell lacks put in its place: {len(findings)} of "
-        f"{counts['tested']} responders move more than ×{tested.manifest['asked']['minimum']:g} as "
-        f"far under {arm}"
+        f"Beside {IMPOSTORS} impostors, genes that a cell lacks put in its place: {len(findings)} "
+        f"of {counts['tested']} responders move more than "
+        f"×{tested.manifest['asked']['minimum']:g} as far under {arm}"
         + (f" (the surest: {named})" if named else "")
-        + "; in the same model with "
-        f"its weights permuted {0 if pd.isna(null) else int(null)} do."
+        + f"; in the same model with its weights permuted {null} do."
     )
 
 

@@ -26,7 +26,7 @@ PARTS, SHARDS, LOCKS = "parts", ".shards", ".locks"
 SHIFTS, EFFECTS, IMPOSTORS = "shifts", "effects", "impostors"
 STORE_VERSION = 3
 # A run has no more parts than this: with shifts and effects, and tables beside, under 200 files.
-MOST_PARTS = 90
+MOST_PARTS = 60
 
 _RUN, _DIGEST = "ranklock run", "ranklock digest"
 _BLANK = "0" * 64
