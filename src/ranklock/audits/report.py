@@ -63,7 +63,16 @@ def report_of(
         Section("knockouts", "Every gene that was knocked out", "", [table]),
         Section("uncertain", "What the sampling left uncertain", nothing, uncertain),
         Section("methods", "Methods", "", methods(measured.arms, drawn="run" not in sample)),
-        Section("manifest", "What was run", "", [ran, Paragraph(citation(version("ranklock")))]),
+        Section(
+            "manifest",
+            "What was run, and how exactly",
+            "",
+            [
+                Paragraph(manifest.computed.accuracy.said()),
+                ran,
+                Paragraph(citation(version("ranklock"))),
+            ],
+        ),
     ]
     covering, added = sample["to_cover_the_ranks"], ""
     if covering < sample["knockouts"]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ranklock.arms import ARMS
 from ranklock.effects import approach, displacements, distances
 from ranklock.engine.method import EXACT, Method
 from ranklock.engine.moments import Moments
@@ -29,6 +30,7 @@ _RESOLVED = 1e-10
 # What a 95th percentile may be, in medians' limits, and how many effects it takes to have one.
 _TAIL, _ENOUGH = 5.0, 20
 
+_IMPOSTORS = "impostors"  # all of them together, among the arms
 COSINE_DISTANCE, DISPLACEMENT = "cosine_distance", "displacement"
 CELL_SHIFT, CELL_DISPLACEMENT = "cell_shift", "cell_displacement"
 TOWARDS_STATES = "towards_states"
@@ -132,8 +134,9 @@ class Reference:
         values: dict[tuple[str, str], list[Numbers]] = {}
         for exact, computed in zip(self._exact, self._measured(method), strict=True):
             for arm in exact.genes.moved:
+                name = arm if arm in ARMS else _IMPOSTORS
                 for quantity, relative in _relative_errors(exact, computed, arm):
-                    values.setdefault((arm, quantity), []).append(relative)
+                    values.setdefault((name, quantity), []).append(relative)
         errors = []
         for (arm, quantity), parts in values.items():
             joined = np.concatenate(parts)

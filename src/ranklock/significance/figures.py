@@ -46,7 +46,7 @@ def _draw_pairs(axis: Axes, rows: pd.DataFrame, label: str, arm: str, results: R
     axis.scatter(fold[~finding], heights[~finding], s=3, color=_GREY, alpha=0.35, linewidths=0,
                  rasterized=True)  # fmt: skip
     axis.scatter(fold[finding], heights[finding], s=9, color=colour, linewidths=0)
-    axis.set_xscale("log")
+    _times(axis)
     axis.axvline(results.manifest["asked"]["minimum"], color="#cccccc", linewidth=0.8, zorder=0)
     axis.set_title(f"{label}: {int(finding.sum()):,} findings of {len(rows):,}", loc="left")
     best = np.flatnonzero(finding)
@@ -55,6 +55,18 @@ def _draw_pairs(axis: Axes, rows: pd.DataFrame, label: str, arm: str, results: R
         axis.annotate(f"{row['gene']} → {row['responder']}", (fold[place], heights[place]),
                       fontsize=6, xytext=(4, -2), textcoords="offset points")  # fmt: skip
     axis.margins(x=0.25)
+
+
+def _times(axis: Axes) -> None:
+    """A logarithmic axis of factors, few enough of them named to stand apart."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    few = high / max(low, 1e-12) > 100
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if few else (1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda factor, _: f"×{factor:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def shifts_figure(results: Results, quantity: str) -> Figure:
@@ -96,7 +108,7 @@ def _draw_shifts(axis: Axes, rows: pd.DataFrame, label: str, arm: str, *, signed
     faces = np.where(rows["finding"].to_numpy(bool), colour, "#ffffff")
     axis.scatter(fold, heights, s=18, c=faces, edgecolors=colour, linewidths=0.8, zorder=3)
     if not signed:
-        axis.set_xscale("log")
+        _times(axis)
     axis.set_yticks(heights, rows["gene"].astype(str))
     axis.tick_params(axis="y", labelsize=7)
     axis.set_title(label, loc="left")
