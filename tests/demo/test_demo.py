@@ -112,13 +112,17 @@ def test_the_demo_command(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["demo", "--out", str(out)])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert len(lines) == 8  # five of what was found, three of where it is
+    assert len(lines) == 10  # six of what was found, four of where it is
     assert "PU.1 (SPI1)" in lines[0]
     assert lines[1].endswith(": a step.")
     assert lines[2].endswith(": no step.")
     assert "of the squared displacement" in lines[3]
-    assert lines[5].endswith("rank_shift.png")
-    assert str(out / "audit" / "report.html") in lines[7]
+    # The trained model has findings that impostors do not explain, and the permuted one none.
+    findings = ranklock.read_responders(out / "tested")
+    assert 50 < len(findings.findings("hold")) < 300
+    assert "weights permuted 0 do" in lines[5]
+    assert lines[6].endswith("rank_shift.png")
+    assert str(out / "audit" / "report.html") in lines[9]
     run = ranklock.read_run(out / "run")
     assert run.complete
     assert run.shifts["cell"].nunique() > 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ranklock.audits.audit import audit
 from ranklock.audits.folder import Audit
 from ranklock.cells import Selection, read_cells
 from ranklock.demo import cells_file, model_folder, vocabulary_file
+from ranklock.errors import OutputError
 from ranklock.models import load_model
 from ranklock.run.files import write_whole
 from ranklock.run.folder import file_digest
@@ -20,7 +22,7 @@ from ranklock.run.perturb import perturb
 from ranklock.run.run import FIGURES, Run
 from ranklock.run.states import States
 from ranklock.run.work import work_folder
-from ranklock.significance.responders import Responders, responders
+from ranklock.significance.responders import Responders, read_responders, responders
 
 GENE = "SPI1"
 PRECISION = "float32"  # the same numbers on every machine
@@ -92,8 +94,7 @@ def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = Tr
             progress=progress,
         )
         write_whole(work.folder / EFFECTS, run.effects().write_h5ad)
-        tested = responders(run, progress=False)
-        tested.save(work.folder / TESTED, overwrite=True)
+        tested = _tested(run, work.folder / TESTED)
         audited = audit(
             read_cells(cells_file(), vocabulary_file()),
             model,
@@ -105,6 +106,17 @@ def run_demo(folder: str | Path, *, overwrite: bool = False, progress: bool = Tr
         )
         work.write_manifest({"complete": True})
     return Demo(Path(folder), run, tested, audited)
+
+
+def _tested(run: Run, folder: Path) -> Responders:
+    """Tests of the demo's run: those that are there, or new ones."""
+    with suppress(OutputError):
+        there = read_responders(folder)
+        if there.manifest["run"]["identity"] == run.manifest.identity:
+            return there
+    tested = responders(run, progress=False)
+    tested.save(folder, overwrite=True)
+    return tested
 
 
 def tell(run: Run) -> list[str]:
