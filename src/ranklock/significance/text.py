@@ -14,6 +14,8 @@ from ranklock.significance.results import Results, sections_in
 from ranklock.significance.shifts import Shifts
 from ranklock.statistics.significance import FALSE_DISCOVERIES
 
+_OF_ONE_GENE = 3  # findings that are listed
+
 
 def describe_tests(folder: str | Path, top: int = 10) -> list[str]:
     """What the tests in a folder found, and how far to believe it, a line each.
@@ -52,8 +54,13 @@ def describe_responders(responders: Responders, top: int = 10) -> list[str]:
         findings = responders.findings(arm, kind)
         if arm != responders.first_arm or findings.empty:
             continue
-        lines.append(f"The largest under {label}:")
-        for row in findings.head(top).itertuples(index=False):
+        # One gene with many findings would fill the list.
+        few = findings[findings.groupby("gene", observed=True).cumcount() < _OF_ONE_GENE]
+        several = findings["gene"].nunique() > 1
+        lines.append(
+            f"The largest under {label}{f', at most {_OF_ONE_GENE} a gene' if several else ''}:"
+        )
+        for row in (few if several else findings).head(top).itertuples(index=False):
             pair = f"{row.gene} → {row.responder}"
             lines.append(f"  {pair:28} {_size(row)}  {_certainty(row)}")
     genes = responders.genes[responders.genes["arm"] == responders.first_arm]
