@@ -195,3 +195,23 @@ def test_opposite_directions_are_compared_with_those_of_impostors(tiny_checkpoin
         assert len(cloud) == 4 * directions.loc[gene, "n_cells"]
         assert np.sqrt(np.mean(np.square(cloud))) == pytest.approx(1.0)
     assert tested.directions_figure().axes
+
+
+@pytest.mark.slow
+def test_nothing_is_found_in_permuted_demo_models():
+    """Twenty permutations of the demo's checkpoint, three genes in twenty monocytes each."""
+    cells = ranklock.read_cells(
+        ranklock.demo.cells_file(), ranklock.demo.vocabulary_file(),
+        select=ranklock.Selection(where={"cell_type": ("CD14+ Monocyte",)}, sample=20, seed=0),
+    )  # fmt: skip
+    trained = ranklock.load_model(ranklock.demo.model_folder(), device="cpu")
+    found = []
+    for seed in range(20):
+        run = ranklock.perturb(
+            cells, ranklock.permuted(trained, seed), ["FTL", "FCER1G", "SPI1"], arms=["hold"],
+            impostors=6, progress=False, precision="float32",
+        )  # fmt: skip
+        responders = ranklock.responders(run, progress=False).findings("hold")
+        found.append(len(responders) + len(ranklock.shifts(run).findings("hold")))
+    # Three families a model, each with a finding in one of twenty, were they at the threshold.
+    assert np.count_nonzero(found) <= 3, found
