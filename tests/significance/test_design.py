@@ -40,6 +40,8 @@ def test_more_replicates_find_less_and_more_claims_need_more():
 
 def test_a_plan_says_what_it_can_find(model):
     text = said(model, cells_of(12, genes=60), genes=("GENE1", "GENE2"))
+    assert "impostors take about 80% of the work." in text
+    assert "as much again" in said(model, cells_of(12, genes=60), null_model=True)
     assert "4 impostors a task, cells as replicates, 12 of them" in text
     assert "up to 120 pairs" in text
     assert "p ≤ 4.2e-04" in text

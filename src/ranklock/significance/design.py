@@ -80,7 +80,10 @@ def describe_design(plan: Plan, rule: Rule | None = None) -> list[str]:
     responders = len(shown) if plan.responders is None else len(plan.responders)
     pairs = len(by_gene) * responders
     few = (by_gene["cells"] < rule.min_cells) | (by_gene["replicates"] < rule.fewest)
+    share = 1.0 - sum(map(len, plan.computed.values())) / sum(map(len, plan.inputs.values()))
+    again = ", and the null model as much again as all of it" if plan.asked.null_model else ""
     lines = [
+        f"Design: impostors take about {share:.0%} of the work{again}.",
         f"Design: {counted(plan.asked.impostors, 'impostor')} a task, {rule.replicate} as "
         f"replicates, {median} of them for the median gene; up to {pairs:,} pairs are tested "
         f"together, so that a single finding needs p ≤ {FALSE_DISCOVERIES / pairs:.1e}.",
