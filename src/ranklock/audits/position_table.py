@@ -131,9 +131,13 @@ def _weights(part: object) -> Array:
 def _embedded(model: Model, tokens: npt.ArrayLike, positions: npt.NDArray[np.int64]) -> Array:
     """What comes into the first layer, in float64, shape (genes, width)."""
     layer = model.encoder.embeddings
-    words = layer.word_embeddings.weight.detach()[np.asarray(tokens, dtype=np.int64)]
-    kinds = layer.token_type_embeddings.weight[0].detach().double().cpu().numpy()
-    sums = words.double().cpu().numpy() + position_embeddings(model)[positions] + kinds
+    rows = (
+        layer.word_embeddings.weight.detach()[np.asarray(tokens, dtype=np.int64)],
+        layer.position_embeddings.weight.detach()[positions],
+        layer.token_type_embeddings.weight.detach()[0],
+    )
+    words, places, kinds = (part.double().cpu().numpy() for part in rows)
+    sums = words + places + kinds
     centred = sums - sums.mean(axis=-1, keepdims=True)
     scale = np.sqrt(centred.var(axis=-1, keepdims=True) + layer.LayerNorm.eps)
     bias = layer.LayerNorm.bias.detach().double().cpu().numpy()

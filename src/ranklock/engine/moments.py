@@ -7,7 +7,7 @@ device; these come back, and :mod:`ranklock.effects` makes effects of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -53,10 +53,13 @@ class Impostor:
     perturbed
         Arm → name of the input in which it is perturbed as the gene is: where genes are taken out,
         the gene's own.
+    tokens
+        Who it is in each task: one gene for each that is perturbed together.
     """
 
     standing: str
     perturbed: Mapping[str, str]
+    tokens: Sequence[tuple[int, ...]] = ()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,24 @@ class Model:
             f"{self.width} wide, {self.heads} heads, {self.input_size} positions, "
             f"{self.vocab_size} tokens) on {self.device}"
         )
+
+
+def derived(model: Model, encoder: BertModel, how: str, **marks: Any) -> Model:
+    """A model that was made of another one: its digest says of which, and how.
+
+    Parameters
+    ----------
+    model
+        The other one.
+    encoder
+        The new one's encoder.
+    how
+        What was done, in words, for the digest.
+    marks
+        Fields that say it.
+    """
+    digest = hashlib.sha256(f"{model.sha256} {how}".encode()).hexdigest()
+    return replace(model, encoder=encoder, sha256=digest, prepared={}, **marks)
 
 
 def load_model(name: str | Path, *, device: str | None = None) -> Model:
@@ -267,21 +285,45 @@ def quiet_transformers(folder: Path) -> Iterator[None]:
         logging.enable_progress_bar()
 
 
+def read_weights(kind: Any, folder: Path, **options: Any) -> tuple[Any, list[str]]:
+    """Read a checkpoint as one of transformers' models, in float32; nothing in it is executed.
+
+    Parameters
+    ----------
+    kind
+        The model's class.
+    folder
+        The checkpoint's.
+    options
+        More of the class's ``from_pretrained``.
+
+    Returns
+    -------
+    The model, and the names of tensors that the checkpoint lacks, sorted.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    import torch
+
+    with quiet_transformers(folder):
+        model, report = kind.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, local_files_only=True,
+            weights_only=True, **options,
+        )  # fmt: skip
+    return model, sorted(report["missing_keys"])
+
+
 def _load_encoder(folder: Path) -> BertModel:
     import torch
     from transformers import BertModel
 
-    with quiet_transformers(folder):
-        encoder, report = BertModel.from_pretrained(
-            folder,
-            add_pooling_layer=False,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-            local_files_only=True,
-            weights_only=True,
-        )
-    missing = sorted(report["missing_keys"])
+    encoder: BertModel
+    encoder, missing = read_weights(
+        BertModel, folder, add_pooling_layer=False, attn_implementation="sdpa"
+    )
     if missing:
         raise InputError(
             f"The weights in {folder} lack {len(missing)} of the encoder's tensors, {missing[0]} "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ranklock.errors import InputError
-from ranklock.models.checkpoint import checkpoint_folder, quiet_transformers
+from ranklock.models.checkpoint import checkpoint_folder, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,12 +75,7 @@ def load_head(name: str | Path, *, device: str = "cpu") -> Head:
     from transformers import BertForSequenceClassification
 
     folder = checkpoint_folder(str(name))
-    with quiet_transformers(folder):
-        classifier, report = BertForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, local_files_only=True,
-            weights_only=True,
-        )  # fmt: skip
-    missing = sorted(report["missing_keys"])
+    classifier, missing = read_weights(BertForSequenceClassification, folder)
     if missing:
         raise InputError(
             f"{name} lacks {missing[0]}: it is no classifier of cells. Fine-tune it "

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ranklock.models.checkpoint import checkpoint_folder, quiet_transformers
+from ranklock.models.checkpoint import checkpoint_folder, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,16 +36,10 @@ def load_masked_head(name: str | Path, *, device: str = "cpu") -> MaskedHead | N
     InputError
         When the checkpoint cannot be read.
     """
-    import torch
     from transformers import BertForMaskedLM
 
-    folder = checkpoint_folder(str(name))
-    with quiet_transformers(folder):
-        whole, report = BertForMaskedLM.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, local_files_only=True,
-            weights_only=True,
-        )  # fmt: skip
-    if any(key.startswith(_PART) for key in report["missing_keys"]):
+    whole, missing = read_weights(BertForMaskedLM, checkpoint_folder(str(name)))
+    if any(key.startswith(_PART) for key in missing):
         return None
     head: MaskedHead = whole.cls.eval().requires_grad_(False).to(device)
     return head

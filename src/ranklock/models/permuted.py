@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ranklock.models.checkpoint import Model
+from ranklock.models.checkpoint import Model, derived
 from ranklock.models.head import Head, load_head
 
 
@@ -42,8 +41,7 @@ def permuted(model: Model, seed: int = 0) -> Model:
     with torch.no_grad():
         for name, tensor in encoder.named_parameters():
             tensor.copy_(_shuffled(tensor, seed, name))
-    digest = hashlib.sha256(f"{model.sha256} permuted with seed {seed}".encode()).hexdigest()
-    return replace(model, encoder=encoder, permutation=seed, sha256=digest, prepared={})
+    return derived(model, encoder, f"permuted with seed {seed}", permutation=seed)
 
 
 def head_of(model: Model) -> Head:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ranklock.models.checkpoint import Model
+from ranklock.models.checkpoint import Model, derived
 
 
 def smoothed(model: Model, window: int, *, first: int = 0) -> Model:
@@ -45,9 +43,8 @@ def smoothed(model: Model, window: int, *, first: int = 0) -> Model:
     table = encoder.embeddings.position_embeddings.weight
     with torch.no_grad():
         table[first:] = _moving_mean(table[first:].double(), window).to(table.dtype)
-    text = f"{model.sha256} positions from {first} smoothed over {window} on either side"
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return replace(model, encoder=encoder, smoothing=window, sha256=digest, prepared={})
+    how = f"positions from {first} smoothed over {window} on either side"
+    return derived(model, encoder, how, smoothing=window)
 
 
 def _moving_mean(rows: Tensor, window: int) -> Tensor:

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ranklock.arms import KNOCK_OUT_ARMS, Arm, Change, ModelInput, apply, baseline
+from ranklock.arms import Arm, Change, apply, find_arms
 from ranklock.cells import Cells
 from ranklock.engine.batches import hidden_states, tokens_at_once
 from ranklock.engine.groups import Reading, TaskGroup
 from ranklock.engine.method import FLOAT32, Method
 from ranklock.engine.tasks import measure_groups
+from ranklock.kinds import KNOCK_OUT
 from ranklock.models import Model
 from ranklock.perturbseq.natural_design import Design
 from ranklock.progress import Advance
+from ranklock.run.plan import unperturbed_cell
 
 Array = npt.NDArray[np.float64]
 # Numbers that the inner products of a batch with all directions take.
@@ -48,7 +50,7 @@ def lack_directions(
     directions = np.zeros((len(design.genes), model.width))
     rows = np.flatnonzero((weights != 0).any(axis=0))
     for chunk in _chunks(rows, design, tokens_at_once(model.device)):
-        states = hidden_states(model, [_input(cells, design, row) for row in chunk], depth)
+        states = hidden_states(model, [unperturbed_cell(cells, row, model) for row in chunk], depth)
         for row, hidden in zip(chunk, states, strict=True):
             part = np.flatnonzero(weights[:, row])
             directions[part] += weights[part, row][:, None] * _embeddings(
@@ -97,7 +99,7 @@ def knock_out_cosines(
     for place, row in enumerate(design.held_out.tolist()):
         there = np.flatnonzero(design.ranks[row] >= 0)
         if len(there):
-            group = _group(cells, design, row, tokens, there.tolist(), computed, directions)
+            group = _group(cells, model, design, row, tokens, there.tolist(), computed, directions)
             (measured,) = measure_groups(
                 model, [group], reading, method=method,
                 batch_size=max(1, _AT_ONCE // (genes * width)),
@@ -121,7 +123,7 @@ def forwards_of_knock_outs(design: Design, arms: Sequence[Arm]) -> int:
 
 def _computed(arms: Sequence[Arm]) -> list[Arm]:
     """Arms whose forwards are run: an alias runs as what it is the same as."""
-    return [KNOCK_OUT_ARMS[name] for name in dict.fromkeys(arm.computed_as for arm in arms)]
+    return list(find_arms((arm.computed_as for arm in arms), KNOCK_OUT))
 
 
 def _embeddings(
@@ -139,6 +141,7 @@ def _embeddings(
 
 def _group(
     cells: Cells,
+    model: Model,
     design: Design,
     row: int,
     tokens: Sequence[int],
@@ -147,7 +150,7 @@ def _group(
     directions: Array,
 ) -> TaskGroup:
     """The knock-outs of one cell."""
-    unperturbed = _input(cells, design, row)
+    unperturbed = unperturbed_cell(cells, row, model)
     ranks = [int(design.ranks[row, column]) for column in there]
     changes = [Change((tokens[c],), (rank,)) for c, rank in zip(there, ranks, strict=True)]
     below = cells.ranked[row][design.shown[row] : design.shown[row] + 1].tolist()
@@ -162,11 +165,6 @@ def _group(
         },
         directions,
     )
-
-
-def _input(cells: Cells, design: Design, row: int) -> ModelInput:
-    genes = cells.ranked[row][: design.shown[row]]
-    return baseline(genes, cells.vocabulary, special_frame=cells.special_frame)
 
 
 def _chunks(rows: npt.NDArray[np.int64], design: Design, tokens: int) -> Iterator[list[int]]:

@@ -425,7 +425,7 @@ class Plan:
                     apply(arm, cell, replace(change, tokens=of_task), self.cells.vocabulary)
                     for cell, change, of_task in zip(inputs[standing], changes, tokens, strict=True)
                 ]
-            impostors.append(Impostor(standing, perturbed))
+            impostors.append(Impostor(standing, perturbed, tokens))
         return impostors, inputs
 
     def stored_ranks(self, task: int) -> npt.NDArray[np.int64]:

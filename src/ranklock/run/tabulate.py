@@ -70,8 +70,7 @@ def tables_of(
         if IMPOSTORS in parts:
             times = len(beside) * plan.asked.impostors
             columns = _key_columns(keys, times)
-            row = int(plan.tasks.cell[tasks.start])
-            parts[IMPOSTORS].append(impostor_columns(plan, columns, row, changes, beside))
+            parts[IMPOSTORS].append(impostor_columns(plan, columns, group, beside))
     return {name: _table(fields[name], rows) for name, rows in parts.items()}
 
 

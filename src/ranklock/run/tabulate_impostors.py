@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ranklock.arms import NOT_RANKED, Arm, Change
+from ranklock.arms import NOT_RANKED, Arm
 from ranklock.effects import approach, distances
 from ranklock.engine.groups import TaskGroup
 from ranklock.engine.moments import Impostor
@@ -139,8 +139,7 @@ def mean_over(rows: Numbers, kept: npt.NDArray[np.bool_]) -> Numbers:
 def impostor_columns(
     plan: Plan,
     keys: Mapping[str, pa.Array],
-    row: int,
-    changes: Sequence[Change],
+    group: TaskGroup,
     by_arm: Mapping[str, OfImpostors],
 ) -> dict[str, pa.Array]:
     """Columns of the impostors' results of a group: task by task, arm by arm, impostor by impostor.
@@ -151,27 +150,22 @@ def impostor_columns(
         The plan.
     keys
         Columns of the keys, each entry once for every arm and impostor.
-    row, changes
-        The cell, and what is done in it.
+    group
+        The tasks, and their impostors.
     by_arm
         Arm → what it does to impostors.
     """
-    if plan.impostors is None:
-        return {}
-    arms = list(by_arm)
-    drawn = np.stack([plan.impostors.draw(row, change) for change in changes])  # (tasks, K, genes)
-    vocabulary = plan.cells.vocabulary
     columns = dict(keys)
-    number = plan.impostors.number
+    impostors, tasks, vocabulary = group.impostors, range(len(group)), plan.cells.vocabulary
     columns[f.ARM.name] = pa.array(
-        [arm for _ in changes for arm in arms for _ in range(number)], pa.string()
+        [arm for _ in tasks for arm in by_arm for _ in impostors], pa.string()
     )
-    sets = [of_one for task in drawn.tolist() for _ in arms for of_one in task]
+    sets = [impostor.tokens[task] for task in tasks for _ in by_arm for impostor in impostors]
     for field, name in zip(f.IMPOSTORS, (vocabulary.symbol, vocabulary.gene), strict=True):
         columns[field.name] = pa.array(
             [f.TOGETHER.join(name(token) for token in tokens) for tokens in sets], pa.string()
         )
-    missing = np.full((number, len(changes)), np.nan)
+    missing = np.full((len(impostors), len(group)), np.nan)
     for field in plan.impostor_fields:
         if field.name not in columns:
             values = [of_arm.numbers.get(field.name, missing) for of_arm in by_arm.values()]

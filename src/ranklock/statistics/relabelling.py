@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ranklock.statistics.enrichment import permutation_p
 from ranklock.statistics.ranking import places
 
 Array = npt.NDArray[np.float64]
@@ -55,9 +56,7 @@ def relabelling_p(place_of: Array, seed: int = 0, relabellings: int = RELABELLIN
     own = mean_of_known(np.diagonal(place_of))
     draw = np.random.default_rng(seed)
     others = draw.permuted(np.tile(rows, (relabellings, 1)), axis=1)
-    # Sums of the same numbers in another order differ in their last bits.
-    at_least = int((mean_of_known(place_of[rows, others], axis=1) >= own - 1e-12).sum())
-    return (1 + at_least) / (relabellings + 1)
+    return permutation_p(float(own), mean_of_known(place_of[rows, others], axis=1))
 
 
 def mean_of_known(values: Array, axis: int | None = None) -> Array:
