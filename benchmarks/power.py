@@ -16,7 +16,7 @@ import argparse
 import numpy as np
 import numpy.typing as npt
 
-from ranklock.significance.claims import MINIMUM, Claims, Rule, tests_of
+from ranklock.significance.claims import MINIMUM, Claims, Rule, claims_tested
 from ranklock.statistics.minimum import Means
 
 PAIRS, TRUE = 1000, 50
@@ -46,7 +46,7 @@ def found(values: npt.NDArray[np.float64], *, donors: bool) -> npt.NDArray[np.bo
     means = Means(of_replicates.mean(axis=0), of_replicates.var(axis=0, ddof=1), number)
     claims = Claims(means, np.full(PAIRS, cells), signed=False)
     rule = Rule(donor="donor" if donors else None)
-    return tests_of(claims, rule, None)["finding"].to_numpy(bool)
+    return claims_tested(claims, rule, None)["finding"].to_numpy(bool)
 
 
 def main() -> None:

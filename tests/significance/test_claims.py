@@ -3,7 +3,7 @@ import pytest
 
 from ranklock.errors import OptionError
 from ranklock.significance.claims import OF_TEST, Claims, Rule, needed_replicates
-from ranklock.significance.claims import tests_of as table_of
+from ranklock.significance.claims import claims_tested as table_of
 from ranklock.statistics.minimum import Means
 
 
@@ -41,24 +41,24 @@ def test_what_is_as_large_as_impostors_is_never_found_and_what_is_larger_is():
 
 def test_nothing_is_found_that_the_null_model_has_as_often():
     values, null = folds(1, 0.5), folds(2, 0.5)
-    table = table_of(claims(values), Rule(), claims(null))
+    table = table_of(claims(values), Rule(), table_of(claims(null), Rule()))
     assert (table["q"] <= 0.05).mean() > 0.9
     assert table["null_rate"].min() > 0.5
     assert not table["finding"].any()
-    knows_nothing = table_of(claims(values), Rule(), claims(folds(3, 0.0)))
+    knows_nothing = table_of(claims(values), Rule(), table_of(claims(folds(3, 0.0)), Rule()))
     assert (knows_nothing["finding"] == (knows_nothing["q"] <= 0.05)).all()
 
 
 def test_a_few_do_not_slip_in_between_the_few_of_the_null_model():
     values, null = folds(1, 0.0), folds(2, 0.0)
     values[:, :3] += 2.0
-    assert table_of(claims(values), Rule(), claims(null))["finding"].sum() == 3
+    assert table_of(claims(values), Rule(), table_of(claims(null), Rule()))["finding"].sum() == 3
     null[:, :2] += 1.0  # it has findings of its own, if less certain ones
-    table = table_of(claims(values), Rule(), claims(null))
+    table = table_of(claims(values), Rule(), table_of(claims(null), Rule()))
     assert not table["finding"].any()
     assert table["null_rate"].min() == pytest.approx(1 / 3)
     values[:, :40] += 2.0  # 40 of the checkpoint's before the first of the null's
-    assert table_of(claims(values), Rule(), claims(null))["finding"].sum() == 40
+    assert table_of(claims(values), Rule(), table_of(claims(null), Rule()))["finding"].sum() == 40
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -55,6 +56,38 @@ def labelled(tests: Iterable[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     tests = list(tests)
     several = len({kind for kind, *_ in tests}) > 1
     return {", ".join(test if several else test[1:]): test for test in tests}
+
+
+def manifest_of(
+    run: Run,
+    tests: Iterable[tuple[str, ...]],
+    rule: Rule,
+    replicates: pd.Series,
+    null: Run | None,
+) -> dict[str, Any]:
+    """What was asked of a run, and what a reader of its tests must know.
+
+    Parameters
+    ----------
+    run, null
+        The run, and that of its null model.
+    tests
+        Kinds and arms.
+    rule, replicates
+        How they were tested, over what.
+    """
+    return {
+        "asked": {
+            "kinds": list(run.kinds), "arms": list(dict.fromkeys(arm for _, arm, *_ in tests)),
+            "minimum": rule.minimum, "donor": rule.donor, "min_cells": rule.min_cells,
+            "exact": rule.exact,
+        },
+        "notes": notes_on(run, replicates, rule, null),
+        "cells": len(replicates), "replicates": int(replicates.nunique()),
+        "impostors": run.manifest.asked.impostors, "null_model": null is not None,
+        "run": {"folder": str(run.folder), "complete": run.complete,
+                "identity": run.manifest.identity},
+    }  # fmt: skip
 
 
 def notes_on(run: Run, replicates: pd.Series, rule: Rule, null: Run | None) -> list[str]:

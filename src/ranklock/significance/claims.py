@@ -101,8 +101,17 @@ class Claims:
         return minimum if self.signed else float(np.log10(minimum))
 
 
-def tests_of(claims: Claims, rule: Rule, null: Claims | None) -> pd.DataFrame:
+def claims_tested(claims: Claims, rule: Rule, null: pd.DataFrame | None = None) -> pd.DataFrame:
     """Test claims, beside what the null model makes of the same.
+
+    Parameters
+    ----------
+    claims
+        The claims of one family.
+    rule
+        When one is a finding.
+    null
+        Tests of the null model's claims, from this function; None without it.
 
     Returns
     -------
@@ -124,12 +133,11 @@ def tests_of(claims: Claims, rule: Rule, null: Claims | None) -> pd.DataFrame:
     q = correct(p)
     rates = np.full(len(p), np.nan)
     if null is not None:
-        of_null = tests_of(null, rule, None)
         # Where the null model has findings of its own, one more is counted, as knockoffs do it
         # (Barber and Candès, Annals of Statistics 43, 2055, 2015): a handful of claims would slip
         # in between its few by chance.
-        beyond = int(of_null["finding"].any())
-        rates = rate_in_null(p, of_null["p"].to_numpy(np.float64), beyond=beyond)
+        beyond = int(null["finding"].any())
+        rates = rate_in_null(p, null["p"].to_numpy(np.float64), beyond=beyond)
     passes = (q <= FALSE_DISCOVERIES) & ~(rates > FALSE_DISCOVERIES)
     half = stats.t.ppf(0.5 + CONFIDENCE / 2, tested.degrees) * tested.standard_error
     fold = np.stack([means.mean, means.mean - half, means.mean + half])
@@ -165,23 +173,39 @@ def _exact(claims: Claims, rule: Rule, enough: npt.NDArray[np.bool_]) -> tuple[A
 
 def _status(claims: Claims, rule: Rule) -> npt.NDArray[np.object_]:
     """Whether each claim was tested, and why not."""
-    replicates, status = claims.means.replicates, np.full(len(claims.cells), TESTED, object)
-    needed = needed_replicates(rule, int((replicates > 0).sum()))
-    few_cells = claims.cells < rule.min_cells
-    for number in np.unique(claims.cells[few_cells]):
-        at = few_cells & (claims.cells == number)
-        status[at] = f"not tested: {_counted(number, 'cells')}, {rule.min_cells} needed"
-    few = ~few_cells & (replicates < needed)
-    for number in np.unique(replicates[few]):
-        at = few & (replicates == number)
-        status[at] = f"not tested: {_counted(number, rule.replicate)}, {needed} needed"
+    replicates = claims.means.replicates
+    status = status_of(claims.cells, replicates, rule, int((replicates > 0).sum()))
     unknown = (status == TESTED) & ~np.isfinite(claims.means.mean)
     status[unknown] = "not tested: it does not respond"
     return status
 
 
-def _counted(number: int, nouns: str) -> str:
-    return f"{number} {nouns[:-1] if number == 1 else nouns}"
+def status_of(
+    cells: npt.NDArray[np.int64], replicates: npt.NDArray[np.int64], rule: Rule, family: int
+) -> npt.NDArray[np.object_]:
+    """Whether something in so many cells and replicates is tested, or what it lacks.
+
+    Parameters
+    ----------
+    cells, replicates
+        In how many each was measured, shape (claims,).
+    rule
+        How many are needed.
+    family
+        How many claims are tested together.
+    """
+    status = np.full(len(cells), TESTED, object)
+    needed = needed_replicates(rule, family)
+    few_cells = cells < rule.min_cells
+    for numbers, few, least, nouns in (
+        (cells, few_cells, rule.min_cells, "cells"),
+        (replicates, ~few_cells & (replicates < needed), needed, rule.replicate),
+    ):
+        for number in np.unique(numbers[few]):
+            at = few & (numbers == number)
+            noun = nouns[:-1] if number == 1 else nouns
+            status[at] = f"not tested: {number} {noun}, {least} needed"
+    return status
 
 
 def needed_replicates(rule: Rule, family: int) -> int:

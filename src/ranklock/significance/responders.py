@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ranklock.progress import progress as show_progress
-from ranklock.run.asked import ESTIMATE
 from ranklock.run.fields import GENES
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import compared_tests, labelled, notes_on, replicates_and_null
-from ranklock.significance.claims import MINIMUM, OF_TEST, Rule, needed_replicates, tests_of
+from ranklock.significance.asked import compared_tests, labelled, manifest_of, replicates_and_null
+from ranklock.significance.claims import MINIMUM, OF_TEST, TESTED, Rule, claims_tested, status_of
 from ranklock.significance.figures import responders_figure
 from ranklock.significance.pairs import Pairs, gather_pairs
 from ranklock.significance.results import Results, Section, summary_of
@@ -44,7 +43,7 @@ class Responders(Results):
         ``fold``, ``fold_low``, ``fold_high``: how many times as far it moves as under impostors
         (geometric mean over replicates, 95 % interval).
         ``p``, ``q``, ``null_rate``, ``finding``, ``q_smaller``, ``n_cells``, ``n_replicates``,
-        ``status``: as of :func:`ranklock.significance.claims.tests_of`.
+        ``status``: as of :func:`ranklock.significance.claims.claims_tested`.
         ``effect``: cosine distance, geometric mean over cells. ``gene_id``, ``responder_id``.
     genes
         One row a perturbed gene, kind and arm: how many of its pairs were ``tested`` and
@@ -187,31 +186,17 @@ def responders(
                 for part in (run, null)
                 if part is not None
             ]
-            of_null = gathered[1].claims if null is not None else None
-            table = _table(run, gathered[0], tests_of(gathered[0].claims, rule, of_null))
-            tested_null = None if of_null is None else tests_of(of_null, rule, None)
+            of_null = claims_tested(gathered[1].claims, rule) if null is not None else None
+            table = _table(run, gathered[0], claims_tested(gathered[0].claims, rule, of_null))
             keys = {"kind": kind, "arm": arm}
             tables.append(table.assign(**keys))
             genes.append(_genes(run, kind, arm, table, replicates, rule).assign(**keys))
-            summaries.append({**keys, **summary_of(table, tested_null)})
+            summaries.append({**keys, **summary_of(table, of_null)})
             advance(1)
     table = pd.concat(tables, ignore_index=True)[[*_NAMES, *OF_TEST, *_LAST]]
     for column in ("kind", "arm", "gene", "responder", "gene_id", "responder_id", "status"):
         table[column] = table[column].astype("category")
-    notes = notes_on(run, replicates, rule, null)
-    if run.manifest.asked.purpose == ESTIMATE:
-        notes.append("The perturbed genes are those that an estimate chose, for large effects.")
-    manifest = {
-        "asked": {
-            "kinds": list(run.kinds), "arms": list(dict.fromkeys(a for _, a in tests.values())),
-            "minimum": minimum, "donor": rule.donor, "min_cells": min_cells, "exact": exact,
-        },
-        "notes": notes,
-        "cells": len(replicates), "replicates": int(replicates.nunique()),
-        "impostors": run.manifest.asked.impostors, "null_model": null is not None,
-        "run": {"folder": str(run.folder), "complete": run.complete,
-                "identity": run.manifest.identity},
-    }  # fmt: skip
+    manifest = manifest_of(run, tests.values(), rule, replicates, null)
     return Responders(table, pd.DataFrame(summaries), manifest,
                       genes=pd.concat(genes, ignore_index=True))  # fmt: skip
 
@@ -248,14 +233,9 @@ def _genes(
     genes = genes.reset_index()
     genes["tested"] = genes["gene_id"].astype(str).map(tested).fillna(0).astype(int)
     genes["found"] = genes["gene_id"].astype(str).map(found).fillna(0).astype(int)
-    needed = needed_replicates(rule, int(table["p"].notna().sum()))
-    genes["status"] = [
-        "tested" if row.tested else
-        f"not tested: {row.n_cells} cells, {rule.min_cells} needed"
-        if row.n_cells < rule.min_cells else
-        f"not tested: {row.n_replicates} {rule.replicate}, {needed} needed"
-        for row in genes.itertuples(index=False)
-    ]  # fmt: skip
+    cells, of_replicates = (genes[name].to_numpy(np.int64) for name in ("n_cells", "n_replicates"))
+    few = status_of(cells, of_replicates, rule, len(table))
+    genes["status"] = np.where(genes["tested"] > 0, TESTED, few)
     return genes.sort_values(["found", "gene_id"], ascending=[False, True], ignore_index=True)
 
 

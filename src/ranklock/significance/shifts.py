@@ -13,8 +13,8 @@ import pandas as pd
 from ranklock.errors import InputError
 from ranklock.run import fields as f
 from ranklock.run.run import Run, as_run
-from ranklock.significance.asked import compared_tests, notes_on, replicates_and_null
-from ranklock.significance.claims import MINIMUM, OF_TEST, Claims, Rule, tests_of
+from ranklock.significance.asked import compared_tests, manifest_of, replicates_and_null
+from ranklock.significance.claims import MINIMUM, OF_TEST, Claims, Rule, claims_tested
 from ranklock.significance.directions import directions_of
 from ranklock.significance.figures import directions_figure, shifts_figure
 from ranklock.significance.results import Results, summary_of
@@ -43,7 +43,7 @@ class Shifts(Results):
         (geometric mean over replicates, 95 % interval); of what has a sign, how many times the root
         mean square of impostors', towards the state where positive.
         ``p``, ``q``, ``null_rate``, ``finding``, ``q_smaller``, ``n_cells``, ``n_replicates``,
-        ``status``: as of :func:`ranklock.significance.claims.tests_of`.
+        ``status``: as of :func:`ranklock.significance.claims.claims_tested`.
         ``shift``: mean over cells, as it was measured; ``gene_rank``; ``gene_id``.
     directions
         One row a gene, state and pair of kinds of perturbation that go opposite ways; see
@@ -188,31 +188,22 @@ def shifts(
             if rows is None or not rows[compared.fold.name].notna().any():
                 continue
             genes, claims = _claims(rows, compared, keep=exact)
-            null_claims = None if of_null is None else _claims(of_null, compared, keep=exact)[1]
-            table = genes.join(tests_of(claims, rule, null_claims))
+            tested_null = None
+            if of_null is not None:
+                tested_null = claims_tested(_claims(of_null, compared, keep=exact)[1], rule)
+            table = genes.join(claims_tested(claims, rule, tested_null))
             keys = {"kind": kind, "arm": arm, "quantity": quantity}
             size = table["fold"].abs() if claims.signed else table["fold"]
             table = table.assign(size=size, **keys).sort_values(
                 ["finding", "size", "gene_id"], ascending=[False, False, True]
             )
             tables.append(table)
-            tested_null = None if null_claims is None else tests_of(null_claims, rule, None)
             summaries.append({**keys, **summary_of(table, tested_null)})
     if not tables:
         raise InputError(f"{run.folder} holds no shifts that are compared with impostors.")
     table = pd.concat(tables, ignore_index=True)[[*_NAMES, *OF_TEST, *_LAST]]
     summary = pd.DataFrame(summaries)
-    manifest = {
-        "asked": {
-            "kinds": list(run.kinds), "arms": list(dict.fromkeys(arm for _, arm in tests)),
-            "minimum": minimum, "donor": rule.donor, "min_cells": min_cells, "exact": exact,
-        },
-        "notes": notes_on(run, replicates, rule, null),
-        "cells": len(replicates), "replicates": int(replicates.nunique()),
-        "impostors": run.manifest.asked.impostors, "null_model": null is not None,
-        "run": {"folder": str(run.folder), "complete": run.complete,
-                "identity": run.manifest.identity},
-    }  # fmt: skip
+    manifest = manifest_of(run, tests, rule, replicates, null)
     directions = directions_of(run, replicates, rule)
     return Shifts(table, summary, manifest, directions=directions)
 
