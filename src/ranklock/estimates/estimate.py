@@ -102,9 +102,9 @@ def estimate(
     arms
         Arms of the forwards; with ``delete``, ``mask`` and ``shift`` too, an audit can be made.
     donor
-        Column of obs that names donors: they are the replicates of tests then.
+        Column of obs that names donors: it is that of the run in it.
     min_cells
-        Genes in fewer cells are neither ranked, measured nor tested; where no gene is in so many,
+        Genes in fewer cells are neither ranked nor measured; where no gene is in so many,
         those in the most cells are.
     layer
         Layer to read, as Geneformer's ``emb_layer``: 0 is the last, -1 the second to last (the

@@ -175,6 +175,8 @@ class Compared:
 
     Attributes
     ----------
+    quantity
+        What it is called in tests.
     of_impostor
         Its field among the results of impostors.
     fold
@@ -183,6 +185,7 @@ class Compared:
         Whether it has a sign: then the fold is in root mean squares of the impostors'.
     """
 
+    quantity: str
     of_impostor: Field
     fold: Field
     signed: bool
@@ -196,28 +199,29 @@ def compared_fields(states: Iterable[str], labels: Iterable[str]) -> tuple[Compa
     states, labels
         As of :func:`shift_fields`.
     """
+    shift, gene_shift = CELL_SHIFTS[:2]
     signed = [
-        *state_fields(states)[::2],  # without Geneformer's
-        *(
-            Field(
-                change_of_logit(label), pa.float64(), "logit", f"change of {label}'s logit", LOGITS
-            )
-            for label in labels
-        ),
-    ]
+        # Without Geneformer's, which stands second.
+        *((f"towards {state}", state_fields([state])[0]) for state in states),
+        *((f"logit of {label}", Field(change_of_logit(label), pa.float64(), "logit",
+                                      f"change of {label}'s logit", LOGITS))
+          for label in labels),
+    ]  # fmt: skip
     return (
-        *(_compared(field, "log10", "log10 of it over impostors' (geometric mean)", signed=False)
-          for field in CELL_SHIFTS[:2]),
-        *(_compared(field, "impostors' root mean square", "the same over the root mean square of "
-                    "impostors' in its place", signed=True)
-          for field in signed),
-    )  # fmt: skip
+        _compared("cell shift", shift, signed=False),
+        _compared("mean gene shift", gene_shift, signed=False),
+        *(_compared(quantity, field, signed=True) for quantity, field in signed),
+    )
 
 
-def _compared(field: Field, unit: str, meaning: str, *, signed: bool) -> Compared:
-    fold = Field(f"{field.name}_{FOLD.name}", pa.float64(), unit,
-                 f"{field.meaning}: {meaning}", field.read)  # fmt: skip
-    return Compared(field, fold, signed)
+def _compared(quantity: str, field: Field, *, signed: bool) -> Compared:
+    unit, how = (
+        ("impostors' root mean square", "over the root mean square of impostors' in its place")
+        if signed
+        else ("log10", "log10 of it over impostors' (geometric mean)")
+    )
+    name, meaning = f"{field.name}_{FOLD.name}", f"{field.meaning}: {how}"
+    return Compared(quantity, field, Field(name, pa.float64(), unit, meaning, field.read), signed)
 
 
 def change_of_logit(label: str) -> str:

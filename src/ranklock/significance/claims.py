@@ -125,10 +125,11 @@ def claims_tested(claims: Claims, rule: Rule, null: pd.DataFrame | None = None) 
     means, threshold = claims.means, claims.threshold(rule.minimum)
     enough = claims.cells >= rule.min_cells
     masked = Means(np.where(enough, means.mean, np.nan), means.variance, means.replicates)
-    tested = moderated_test(masked, threshold, rule.fewest, signed=claims.signed)
+    fewest = needed_replicates(rule, _family(claims))
+    tested = moderated_test(masked, threshold, fewest, signed=claims.signed)
     p, p_smaller = tested.p, tested.p_smaller
     if rule.exact:
-        p, p_smaller = _exact(claims, rule, enough)
+        p, p_smaller = _exact(claims, threshold, fewest, enough)
     correct = holm if rule.exact else false_discovery_rates
     q = correct(p)
     rates = np.full(len(p), np.nan)
@@ -160,24 +161,29 @@ def claims_tested(claims: Claims, rule: Rule, null: pd.DataFrame | None = None) 
     )[list(OF_TEST)]
 
 
-def _exact(claims: Claims, rule: Rule, enough: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+def _exact(
+    claims: Claims, threshold: float, fewest: int, enough: npt.NDArray[np.bool_]
+) -> tuple[Array, Array]:
     if claims.values is None:
         raise ValueError("Exact tests are of the replicates' own values, which are not here.")
     values = np.where(enough, claims.values, np.nan)
-    threshold = claims.threshold(rule.minimum)
-    p = signed_rank_tests(values, threshold, rule.fewest, signed=claims.signed)
+    p = signed_rank_tests(values, threshold, fewest, signed=claims.signed)
     if claims.signed:
         return p, np.full_like(p, np.nan)
-    return p, signed_rank_tests(-values, threshold, rule.fewest)
+    return p, signed_rank_tests(-values, threshold, fewest)
 
 
 def _status(claims: Claims, rule: Rule) -> npt.NDArray[np.object_]:
     """Whether each claim was tested, and why not."""
-    replicates = claims.means.replicates
-    status = status_of(claims.cells, replicates, rule, int((replicates > 0).sum()))
+    status = status_of(claims.cells, claims.means.replicates, rule, _family(claims))
     unknown = (status == TESTED) & ~np.isfinite(claims.means.mean)
     status[unknown] = "not tested: it does not respond"
     return status
+
+
+def _family(claims: Claims) -> int:
+    """How many claims are measured at all."""
+    return int((claims.means.replicates > 0).sum())
 
 
 def status_of(

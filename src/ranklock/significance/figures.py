@@ -81,7 +81,8 @@ def shifts_figure(results: Results, quantity: str) -> Figure:
             [table[key] == value for key, value in zip(results.KEYS, test, strict=True)])])
         for label, test in tests.items()
     ]  # fmt: skip
-    signed = quantity.startswith(("towards ", "logit of "))
+    of_quantity = results.summary["quantity"] == quantity
+    signed = bool(results.summary.loc[of_quantity, "signed"].iloc[0])
     most = max([min(int(rows["fold"].notna().sum()), _GENES) for _, _, rows in panels] + [4])
     with mpl.rc_context(STYLE):
         size = (max(3.4 * len(panels) + 0.4, 4.2), 0.17 * most + 1.2)

@@ -49,8 +49,8 @@ class Shifts(Results):
         One row a gene, state and pair of kinds of perturbation that go opposite ways; see
         :func:`ranklock.significance.directions.directions_of`. Empty without such a pair.
     summary
-        One row a kind, arm and quantity: genes ``tested`` and ``found``, ``smaller`` than
-        impostors' (a question of its own), and the same of the null model.
+        One row a kind, arm and quantity: whether it is ``signed``, genes ``tested`` and ``found``,
+        ``smaller`` than impostors' (a question of its own), and the same of the null model.
     manifest
         What was asked, of which run, and ``notes``.
     """
@@ -178,27 +178,31 @@ def shifts(
     tests = compared_tests(run, arms)
     rule = Rule(minimum, min_cells, exact, donor or run.manifest.asked.donor)
     replicates, null = replicates_and_null(run, rule.donor)
-    quantities = quantities_of(run)
     tables, summaries = [], []
     for kind, arm in tests:
         rows, of_null = (
             None if part is None else _rows(part, kind, arm, replicates) for part in (run, null)
         )
-        for quantity, compared in quantities.items():
-            if rows is None or not rows[compared.fold.name].notna().any():
+        for compared in f.compared_fields(run.states, run.labels):
+            if (
+                compared.fold.read not in run.reads
+                or rows is None
+                or not rows[compared.fold.name].notna().any()
+            ):
                 continue
             genes, claims = _claims(rows, compared, keep=exact)
             tested_null = None
             if of_null is not None:
                 tested_null = claims_tested(_claims(of_null, compared, keep=exact)[1], rule)
             table = genes.join(claims_tested(claims, rule, tested_null))
-            keys = {"kind": kind, "arm": arm, "quantity": quantity}
+            keys = {"kind": kind, "arm": arm, "quantity": compared.quantity}
             size = table["fold"].abs() if claims.signed else table["fold"]
             table = table.assign(size=size, **keys).sort_values(
                 ["finding", "size", "gene_id"], ascending=[False, False, True]
             )
             tables.append(table)
-            summaries.append({**keys, **summary_of(table, tested_null)})
+            counts = summary_of(table, tested_null)
+            summaries.append({**keys, "signed": compared.signed, **counts})
     if not tables:
         raise InputError(f"{run.folder} holds no shifts that are compared with impostors.")
     table = pd.concat(tables, ignore_index=True)[[*_NAMES, *OF_TEST, *_LAST]]
@@ -206,18 +210,6 @@ def shifts(
     manifest = manifest_of(run, tests, rule, replicates, null)
     directions = directions_of(run, replicates, rule)
     return Shifts(table, summary, manifest, directions=directions)
-
-
-def quantities_of(run: Run) -> dict[str, f.Compared]:
-    """What each tested number is called → its fields, in order."""
-    names = ["cell shift", "mean gene shift", *(f"towards {state}" for state in run.states)]
-    names += [f"logit of {label}" for label in run.labels]
-    compared = f.compared_fields(run.states, run.labels)
-    return {
-        name: each
-        for name, each in zip(names, compared, strict=True)
-        if each.fold.read in run.reads
-    }
 
 
 def _rows(run: Run, kind: str, arm: str, replicates: pd.Series) -> pd.DataFrame:
